@@ -1,0 +1,1 @@
+"""Pooling Lab's shared helpers: notebooks teach, helpers compute."""

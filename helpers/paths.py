@@ -1,0 +1,18 @@
+"""Where the lab reads and writes, wherever it was cloned."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+MODELS = ROOT / "models"
+BUILD = ROOT / "build"
+
+
+def output() -> Path:
+    """Returns the folder under which a notebook writes `data/results/` and `figures/`.
+
+    Only `make reproduce` may change the files in git, so a notebook that is run by hand writes to `build/explore/`;
+    the runner points `POOLING_LAB_OUTPUT` at a staging folder and publishes from there.
+    """
+    return Path(os.environ.get("POOLING_LAB_OUTPUT") or BUILD / "explore")
