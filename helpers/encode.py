@@ -1,0 +1,152 @@
+"""One forward pass, every pooling: texts in, one NumPy array for each pooling out."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import BatchEncoding
+
+from helpers.pooling import check_name, pool
+
+SECONDS_BEFORE_PROGRESS_BAR = 2
+
+
+class TruncationWarning(UserWarning):
+    """Some texts were longer than the model can read, and their ends were cut off."""
+
+
+def embed(
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    poolings: Sequence[str] = ("cls", "mean"),
+    normalize: bool = True,
+    *,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    token_budget: int = 1024,
+) -> dict[str, np.ndarray]:
+    """Encodes each text once and pools its token states in every way asked for.
+
+    Texts are sorted by token count and batched so that no padded batch holds more than `token_budget` tokens; a text's
+    vectors do not depend on its neighbours (to 1e-5 in float32). Modules behind the model's own pooling, such as
+    Dense, are not applied: the vectors are poolings of the last layer's states, or what `first_last_avg` makes of two.
+
+    Args:
+        model: Any SentenceTransformer whose first module is a Transformer.
+        texts: The texts, N of them.
+        poolings: Names from `pooling.POOLINGS`.
+        normalize: Whether to scale each vector to length 1.
+        prompt: Text to put before each text, as in `SentenceTransformer.encode`.
+        prompt_name: Name of one of the model's own prompts; without either, its default prompt is used if it has one.
+            As in sentence-transformers, prompt tokens are pooled unless the model's Pooling says `include_prompt=False`.
+        dtype: Arithmetic of the forward pass; bfloat16 runs under autocast and leaves the model as it is. Pooling
+            itself is always in float32.
+        token_budget: Most tokens, padding included, in one batch; a longer text gets a batch of its own.
+
+    Returns:
+        `{pooling: float32 array (N, dim)}`, rows in the order of `texts`.
+
+    Raises:
+        ValueError: A pooling or prompt name is unknown, a text yields no token to pool, or the model's first module is
+            no Transformer.
+        TypeError: `texts` is a single string, or one of the texts is not a string.
+
+    Warns:
+        TruncationWarning: How many texts were longer than `model.max_seq_length`, and how many tokens that lost.
+    """
+    poolings = [check_name(name) for name in dict.fromkeys(poolings)]
+    _check_texts(texts)
+    if not isinstance(model[0], Transformer):
+        raise ValueError(f"embed needs token states, but this model starts with {type(model[0]).__name__}.")
+    prompt = model._resolve_prompt(prompt, prompt_name) or ""
+    tokens = _tokenize(model, [prompt + text for text in texts])
+    lengths = [len(ids) for ids in tokens["input_ids"]]
+    unpooled = _unpooled_prompt_tokens(model, prompt)
+    for row, special in enumerate(tokens["special_tokens_mask"]):
+        pooled = special[unpooled:]
+        if not pooled or ("mean_content" in poolings and all(pooled)):
+            raise ValueError(f"Text {row} ({texts[row]!r}) gives no token to pool; leave such texts out.")
+
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in poolings}
+    order = np.argsort(lengths, kind="stable")[::-1]
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+    progress = tqdm(total=len(texts), desc="Encoding", unit="text", delay=SECONDS_BEFORE_PROGRESS_BAR, leave=False)
+    model.eval()
+    with progress, torch.inference_mode(), autocast:
+        for rows in _batches(order, lengths, token_budget):
+            batch = model.tokenizer.pad(
+                {key: [tokens[key][row] for row in rows] for key in tokens}, return_tensors="pt"
+            )
+            for name, vectors in _pool_batch(model, batch.to(model.device), poolings, unpooled).items():
+                parts[name].append(
+                    (torch.nn.functional.normalize(vectors, dim=-1) if normalize else vectors).cpu().numpy()
+                )
+            progress.update(len(rows))
+    width = model[0].get_embedding_dimension()
+    back = np.argsort(order)
+    return {name: np.concatenate([np.empty((0, width), np.float32), *chunks])[back] for name, chunks in parts.items()}
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise TypeError("texts is a single string; put it into a list.")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"Text {row} is {text!r}, a {type(text).__name__}; every text must be a string.")
+
+
+def _tokenize(model: SentenceTransformer, texts: list[str]) -> dict[str, list[list[int]]]:
+    """Tokenizes without padding, cutting at the model's limit and warning of what that loses."""
+    tokenizer, limit = model.tokenizer, model.max_seq_length
+    if not texts:
+        return {"input_ids": [], "special_tokens_mask": []}
+    tokens = tokenizer(texts, truncation=limit is not None, max_length=limit, return_special_tokens_mask=True)
+    full = [row for row, ids in enumerate(tokens["input_ids"]) if len(ids) == limit]
+    if full:
+        whole = tokenizer([texts[row] for row in full], truncation=False, verbose=False)["input_ids"]
+        lost = [len(ids) - limit for ids in whole if len(ids) > limit]
+        if lost:
+            warnings.warn(
+                f"{len(lost)} of {len(texts)} texts were cut to the model's {limit} tokens; {sum(lost)} tokens were lost.",
+                TruncationWarning,
+                stacklevel=3,
+            )
+    return dict(tokens)
+
+
+def _unpooled_prompt_tokens(model: SentenceTransformer, prompt: str) -> int:
+    """Counts the leading tokens that the model's own Pooling leaves out: none, unless it has `include_prompt=False`."""
+    if not prompt or all(module.include_prompt for module in model if isinstance(module, Pooling)):
+        return 0
+    tokens = model.tokenizer(prompt, return_special_tokens_mask=True)
+    return len(tokens["input_ids"]) - tokens["special_tokens_mask"][-1]
+
+
+def _batches(order: np.ndarray, lengths: list[int], token_budget: int) -> Iterator[list[int]]:
+    """Cuts `order`, longest text first, into batches of at most `token_budget` tokens with their padding."""
+    start = 0
+    while start < len(order):
+        size = max(1, token_budget // lengths[order[start]])
+        yield order[start : start + size].tolist()
+        start += size
+
+
+def _pool_batch(
+    model: SentenceTransformer, batch: BatchEncoding, poolings: list[str], unpooled: int
+) -> dict[str, Tensor]:
+    """Runs the transformer once and returns float32 vectors `(batch, dim)` for each pooling."""
+    special = batch.pop("special_tokens_mask")
+    output = model[0].auto_model(**batch, output_hidden_states="first_last_avg" in poolings)
+    mask = batch["attention_mask"].bool()
+    mask &= mask.cumsum(dim=1) > unpooled
+    states = {"hidden": output.last_hidden_state.float(), "mask": mask, "special": special.bool()}
+    if "first_last_avg" in poolings:
+        states["first"] = output.hidden_states[1].float()
+    return {name: pool(name, **states) for name in poolings}
