@@ -1,0 +1,196 @@
+"""The tidy score table, and every statistic that is computed from it."""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from sentence_transformers import SentenceTransformer
+
+from helpers.encode import embed
+from helpers.paths import output
+from helpers.pooling import POOLINGS
+
+CANDIDATES = ("strong", "weak", "unrelated")
+COLUMNS = ["model", "language", "pooling", "normalized", "scenario", "item", "candidate", "cosine"]
+STUDY = ["model", "language", "pooling"]
+RESAMPLES = 2000
+ROUNDING = 6
+
+
+def score(
+    model: SentenceTransformer,
+    name: str,
+    scenarios: pd.DataFrame,
+    poolings: Sequence[str] = tuple(POOLINGS),
+    *,
+    normalize: bool = True,
+    prompt_name: str | None = None,
+    every_candidate: bool = False,
+) -> pd.DataFrame:
+    """Encodes each text of a scenario table once and scores its queries against their candidates.
+
+    Args:
+        model: The model.
+        name: What the table calls it.
+        scenarios: Rows of one language, or of several, from `scenarios.read`.
+        poolings: Names from `pooling.POOLINGS`.
+        normalize: Whether the vectors are scaled to length 1; the cosine is the same up to rounding.
+        prompt_name: One of the model's own prompts, put before every text.
+        every_candidate: Also score each query against the candidates of all other items in its language.
+
+    Returns:
+        One row for each (model, language, pooling, scenario, item, candidate) with the columns `COLUMNS`. With
+        `every_candidate`, two more columns, `candidate_scenario` and `candidate_item`, say whose candidate it is.
+    """
+    roles = ("query", *CANDIDATES)
+    texts = list(dict.fromkeys(scenarios[list(roles)].to_numpy().ravel()))
+    row_of = {text: row for row, text in enumerate(texts)}
+    vectors = embed(model, texts, poolings, normalize, prompt_name=prompt_name)
+    tables = []
+    for language, rows in scenarios.groupby("language", sort=False):
+        left = rows.loc[rows.index.repeat(len(rows))] if every_candidate else rows
+        right = pd.concat([rows] * len(rows)) if every_candidate else rows
+        for pooling, candidate in [(pooling, candidate) for pooling in poolings for candidate in CANDIDATES]:
+            queries = vectors[pooling][[row_of[text] for text in left["query"]]]
+            others = vectors[pooling][[row_of[text] for text in right[candidate]]]
+            table = left[["scenario", "item"]].reset_index(drop=True)
+            table = table.assign(candidate=candidate, cosine=_cosine(queries, others), pooling=pooling)
+            table = table.assign(model=name, language=language, normalized=normalize)
+            if every_candidate:
+                table["candidate_scenario"] = right["scenario"].to_numpy()
+                table["candidate_item"] = right["item"].to_numpy()
+            tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    return table[COLUMNS + (["candidate_scenario", "candidate_item"] if every_candidate else [])]
+
+
+def own_candidates(scores: pd.DataFrame) -> pd.DataFrame:
+    """Keeps the rows of an `every_candidate` table in which a query meets its own item's candidates."""
+    same = scores["scenario"].eq(scores["candidate_scenario"]) & scores["item"].eq(scores["candidate_item"])
+    return scores.loc[same, COLUMNS].reset_index(drop=True)
+
+
+def by_item(scores: pd.DataFrame) -> pd.DataFrame:
+    """Puts the candidates side by side: one row for each item, columns strong, weak, unrelated and delta.
+
+    `delta` is strong − unrelated, the article's 区分度.
+    """
+    keys = [*STUDY, "scenario", "item", "candidate"]
+    wide = scores.set_index(keys)["cosine"].unstack("candidate", sort=False)[list(CANDIDATES)]
+    return wide.assign(delta=wide["strong"] - wide["unrelated"]).rename_axis(columns=None).reset_index()
+
+
+def summary(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Summarises each (model, language, pooling).
+
+    Columns: `items`; the mean cosines `strong`, `weak`, `unrelated`; `delta` = strong − unrelated;
+    `strong_over_weak`, the share of items whose strong candidate is closer than its weak one; `triplet_accuracy`, the
+    share of (query, strong, negative) triplets in the right order, weak and unrelated both serving as negatives;
+    `auc` and `auc_weak`, the probability that a random strong pair is closer than a random unrelated (weak) pair.
+    Ties count half everywhere. `delta`, `auc` and `auc_weak` come with 95 % bootstrap intervals over items in
+    `…_low` and `…_high`; one item has no interval (NaN).
+    """
+    rows = []
+    for study, items in by_item(scores).groupby(STUDY, sort=False):
+        strong, weak, unrelated = (items[candidate].to_numpy() for candidate in CANDIDATES)
+        over_weak, over_unrelated = _closer(strong, weak).mean(), _closer(strong, unrelated).mean()
+        row = dict(zip(STUDY, study, strict=True)) | {"items": len(items)}
+        row |= {candidate: items[candidate].mean() for candidate in CANDIDATES}
+        row |= _with_interval("delta", items["delta"].to_numpy(), statistic=np.mean, seed=seed)
+        row |= {"strong_over_weak": over_weak, "triplet_accuracy": (over_weak + over_unrelated) / 2}
+        row |= _with_interval("auc", strong, unrelated, statistic=auc, seed=seed)
+        row |= _with_interval("auc_weak", strong, weak, statistic=auc, seed=seed)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def interval(
+    *samples: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, seed: int = 0
+) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval of a statistic, resampling items.
+
+    Args:
+        samples: One or more arrays `(items,)`; row i of each belongs to the same item and is drawn together.
+        statistic: Function of the samples that takes `axis=`.
+        seed: Seed of the resampling.
+
+    Returns:
+        Low and high end: bias-corrected and accelerated (BCa, Efron 1987), or percentile where BCa is undefined, as
+        when all items agree. NaN for fewer than two items.
+    """
+    if len(samples[0]) < 2:
+        return float("nan"), float("nan")
+    for method in ("BCa", "percentile"):
+        with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            found = stats.bootstrap(
+                samples,
+                statistic,
+                paired=True,
+                vectorized=True,
+                n_resamples=RESAMPLES,
+                method=method,
+                rng=np.random.default_rng(seed),
+            ).confidence_interval
+        if np.isfinite(found).all():
+            break
+    return float(found.low), float(found.high)
+
+
+def auc(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Returns the probability that a random positive exceeds a random negative, ties counting half.
+
+    The area under the ROC curve, as `sklearn.metrics.roc_auc_score` computes it, but over any axis at once.
+    """
+    positive, negative = np.moveaxis(positive, axis, -1), np.moveaxis(negative, axis, -1)
+    return _closer(positive[..., :, None], negative[..., None, :]).mean(axis=(-2, -1))
+
+
+def ranks(scores: pd.DataFrame) -> pd.DataFrame:
+    """Ranks each query's own strong candidate among all candidates of its language, 1 being the closest.
+
+    Args:
+        scores: A table made with `every_candidate=True`.
+
+    Returns:
+        One row for each (model, language, pooling, scenario, item) with `rank` (ties share the mean of their places)
+        and `candidates`, how many there were.
+    """
+    query = [*STUDY, "scenario", "item"]
+    placed = scores.assign(
+        rank=scores.groupby(query, sort=False)["cosine"].rank(ascending=False),
+        candidates=scores.groupby(query, sort=False)["cosine"].transform("size"),
+    )
+    own = placed["scenario"].eq(placed["candidate_scenario"]) & placed["item"].eq(placed["candidate_item"])
+    return placed.loc[own & placed["candidate"].eq("strong"), [*query, "rank", "candidates"]].reset_index(drop=True)
+
+
+def save(table: pd.DataFrame, name: str) -> str:
+    """Writes a result table, rounded to six decimals, as `data/results/<name>.csv` below `paths.output()`.
+
+    Returns:
+        That relative name.
+    """
+    path = f"data/results/{name}.csv"
+    (output() / path).parent.mkdir(parents=True, exist_ok=True)
+    table.round(ROUNDING).to_csv(output() / path, index=False, lineterminator="\n")
+    return path
+
+
+def _with_interval(
+    name: str, *samples: np.ndarray, statistic: Callable[..., np.ndarray], seed: int
+) -> dict[str, float]:
+    low, high = interval(*samples, statistic=statistic, seed=seed)
+    return {name: float(statistic(*samples, axis=-1)), f"{name}_low": low, f"{name}_high": high}
+
+
+def _cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Cosines of matching rows, to the six decimals that float32 states carry, so that equal pairs compare as equal."""
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return ((left * right).sum(axis=1, dtype=np.float64) / lengths).round(ROUNDING)
+
+
+def _closer(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return (first > second) + 0.5 * (first == second)

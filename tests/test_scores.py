@@ -1,0 +1,148 @@
+"""Statistics against closed forms, hand-computed cases and independent implementations."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import cos_sim
+from sklearn.metrics import roc_auc_score
+
+from helpers import scores
+from helpers.scenarios import read
+
+VALUES = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=12)
+
+
+@pytest.fixture(scope="module")
+def table(embedded: Callable[[str], SentenceTransformer]) -> pd.DataFrame:
+    english = read().query("language == 'en' and source == 'translation'")
+    return scores.score(embedded("minilm"), "minilm", english, ("cls", "mean"), every_candidate=True)
+
+
+def tidy(strong: list[float], weak: list[float], unrelated: list[float]) -> pd.DataFrame:
+    rows = [
+        ("m", "en", "mean", True, "s", item, candidate, values[item])
+        for candidate, values in zip(scores.CANDIDATES, (strong, weak, unrelated), strict=True)
+        for item in range(len(strong))
+    ]
+    return pd.DataFrame(rows, columns=scores.COLUMNS)
+
+
+def test_score_is_one_row_for_each_pooling_item_and_candidate(table: pd.DataFrame) -> None:
+    own = scores.own_candidates(table)
+    assert list(own.columns) == scores.COLUMNS
+    assert len(own) == 2 * 8 * 3
+    assert not own.duplicated(["pooling", "scenario", "item", "candidate"]).any()
+    assert len(table) == 2 * 8 * 24
+
+
+def test_cosines_are_those_of_sentence_transformers(
+    table: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]
+) -> None:
+    model, english = embedded("minilm"), read().query("language == 'en'").set_index("scenario")
+    for row in table[table["pooling"] == "mean"].itertuples():
+        query = english.loc[row.scenario, "query"]
+        candidate = english.loc[row.candidate_scenario, row.candidate]
+        assert row.cosine == pytest.approx(cos_sim(*model.encode([query, candidate])).item(), abs=2e-6)
+
+
+def test_own_candidates_do_not_depend_on_the_others(
+    table: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]
+) -> None:
+    english = read().query("language == 'en' and source == 'translation'")
+    alone = scores.score(embedded("minilm"), "minilm", english, ("cls", "mean"), normalize=False)
+    key = ["pooling", "scenario", "item", "candidate"]
+    own = scores.own_candidates(table).set_index(key)["cosine"]
+    pd.testing.assert_series_equal(alone.set_index(key)["cosine"].loc[own.index], own, atol=2e-6)
+    assert not alone["normalized"].any()
+
+
+def test_by_item_by_hand() -> None:
+    items = scores.by_item(tidy([0.9, 0.5], [0.6, 0.7], [0.2, 0.5]))
+    np.testing.assert_allclose(items["delta"], [0.7, 0.0])
+
+
+def test_summary_by_hand() -> None:
+    row = scores.summary(tidy([0.9, 0.5], [0.6, 0.7], [0.2, 0.5])).iloc[0]
+    assert row["items"] == 2
+    assert row["delta"] == pytest.approx(0.35)
+    assert row["strong_over_weak"] == 0.5  # 0.9 > 0.6 but 0.5 < 0.7
+    assert row["triplet_accuracy"] == pytest.approx((0.5 + 0.75) / 2)  # a tie, 0.5 and 0.5, counts half
+    assert row["auc"] == pytest.approx(3.5 / 4)
+    assert row["auc_weak"] == pytest.approx(2 / 4)
+    assert row["delta_low"] <= row["delta"] <= row["delta_high"]
+
+
+def test_one_item_has_no_interval() -> None:
+    row = scores.summary(tidy([0.9], [0.6], [0.2])).iloc[0]
+    assert row["delta"] == pytest.approx(0.7)
+    assert np.isnan([row["delta_low"], row["delta_high"], row["auc_low"]]).all()
+
+
+@given(positive=VALUES, negative=VALUES)
+def test_auc_is_that_of_scikit_learn(positive: list[float], negative: list[float]) -> None:
+    labels = [1] * len(positive) + [0] * len(negative)
+    expected = roc_auc_score(labels, positive + negative)
+    assert scores.auc(np.array(positive), np.array(negative)) == pytest.approx(expected)
+
+
+def test_auc_over_an_axis_is_the_auc_of_each_row() -> None:
+    positive, negative = np.random.default_rng(0).normal(size=(2, 5, 9))
+    each = [scores.auc(positive[row], negative[row]) for row in range(5)]
+    np.testing.assert_allclose(scores.auc(positive, negative), each)
+    np.testing.assert_allclose(scores.auc(positive.T, negative.T, axis=0), each)
+
+
+def test_interval_of_a_mean_matches_the_normal_theory() -> None:
+    sample = np.random.default_rng(1).normal(5, 2, size=400)
+    low, high = scores.interval(sample)
+    expected = stats.norm.interval(0.95, sample.mean(), stats.sem(sample))
+    np.testing.assert_allclose([low, high], expected, atol=0.03)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "RESAMPLES", 400)
+    generator = np.random.default_rng(2)
+    hits = 0
+    for _ in range(200):
+        low, high = scores.interval(generator.normal(size=40))
+        hits += low <= 0 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_interval_draws_items_together() -> None:
+    strong = np.random.default_rng(3).normal(size=30)
+    low, high = scores.interval(strong, strong - 0.25, statistic=lambda a, b, axis: (a - b).mean(axis=axis))
+    assert (low, high) == pytest.approx((0.25, 0.25))
+
+
+def test_interval_of_equal_items_is_that_value() -> None:
+    assert scores.interval(np.full(8, 0.5)) == (0.5, 0.5)
+
+
+def test_interval_is_the_same_for_the_same_seed() -> None:
+    sample = np.random.default_rng(4).normal(size=12)
+    assert scores.interval(sample, seed=7) == scores.interval(sample, seed=7) != scores.interval(sample, seed=8)
+
+
+def test_ranks_by_hand(table: pd.DataFrame) -> None:
+    ranks = scores.ranks(table)
+    assert set(ranks["candidates"]) == {24}
+    assert len(ranks) == 2 * 8
+    one = table[(table["pooling"] == "cls") & (table["scenario"] == "metaphor")]
+    strong = one[(one["candidate"] == "strong") & (one["candidate_scenario"] == "metaphor")]["cosine"].item()
+    expected = 1 + (one["cosine"] > strong).sum()
+    assert ranks.query("pooling == 'cls' and scenario == 'metaphor'")["rank"].item() == expected
+
+
+def test_save_rounds_and_survives_a_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POOLING_LAB_OUTPUT", str(tmp_path))
+    path = scores.save(pd.DataFrame({"cosine": [0.12345678], "query": ["我饿了"]}), "05_x")
+    assert path == "data/results/05_x.csv"
+    assert (tmp_path / path).read_bytes() == "cosine,query\n0.123457,我饿了\n".encode()
