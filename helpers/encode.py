@@ -45,7 +45,7 @@ def embed(
         normalize: Whether to scale each vector to length 1.
         prompt: Text to put before each text, as in `SentenceTransformer.encode`.
         prompt_name: Name of one of the model's own prompts; without either, its default prompt is used if it has one.
-            As in sentence-transformers, prompt tokens are pooled unless the model's Pooling says `include_prompt=False`.
+            As in sentence-transformers, prompt tokens are pooled unless the model's Pooling has `include_prompt=False`.
         dtype: Arithmetic of the forward pass; bfloat16 runs under autocast and leaves the model as it is. Pooling
             itself is always in float32.
         token_budget: Most tokens, padding included, in one batch; a longer text gets a batch of its own.
@@ -114,7 +114,8 @@ def _tokenize(model: SentenceTransformer, texts: list[str]) -> dict[str, list[li
         lost = [len(ids) - limit for ids in whole if len(ids) > limit]
         if lost:
             warnings.warn(
-                f"{len(lost)} of {len(texts)} texts were cut to the model's {limit} tokens; {sum(lost)} tokens were lost.",
+                f"{len(lost)} of {len(texts)} texts were cut to the model's {limit} tokens; "
+                f"{sum(lost)} tokens were lost.",
                 TruncationWarning,
                 stacklevel=3,
             )

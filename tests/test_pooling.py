@@ -81,17 +81,19 @@ def by_loop(name: str, hidden: np.ndarray, mask: np.ndarray, special: np.ndarray
         real = [token for token in range(hidden.shape[1]) if mask[row, token]]
         tokens = [hidden[row, token].astype(float) for token in real]
         count = len(tokens)
+        content = [hidden[row, token] for token in real if not special[row, token]]
+        both = [(first[row, token] + hidden[row, token]) / 2 for token in real]
         vectors.append(
             {
-                "cls": lambda: tokens[0],
-                "lasttoken": lambda: tokens[-1],
-                "max": lambda: np.max(tokens, axis=0),
-                "mean": lambda: sum(tokens) / count,
-                "mean_sqrt_len_tokens": lambda: sum(tokens) / count**0.5,
-                "weightedmean": lambda: np.average(tokens, axis=0, weights=range(1, count + 1)),
-                "mean_content": lambda: np.mean([hidden[row, t] for t in real if not special[row, t]], axis=0),
-                "first_last_avg": lambda: sum(first[row, t] / 2 + hidden[row, t] / 2 for t in real) / count,
-            }[name]()
+                "cls": tokens[0],
+                "lasttoken": tokens[-1],
+                "max": np.max(tokens, axis=0),
+                "mean": sum(tokens) / count,
+                "mean_sqrt_len_tokens": sum(tokens) / count**0.5,
+                "weightedmean": np.average(tokens, axis=0, weights=range(1, count + 1)),
+                "mean_content": np.mean(content, axis=0),
+                "first_last_avg": sum(both) / count,
+            }[name]
         )
     return np.stack(vectors)
 
