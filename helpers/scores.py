@@ -144,7 +144,7 @@ def auc(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarra
 
     The area under the ROC curve, as `sklearn.metrics.roc_auc_score` computes it, but over any axis at once.
     """
-    positive, negative = np.moveaxis(positive, axis, -1), np.moveaxis(negative, axis, -1)
+    positive, negative = (np.moveaxis(np.asarray(values), axis, -1) for values in (positive, negative))
     return _closer(positive[..., :, None], negative[..., None, :]).mean(axis=(-2, -1))
 
 

@@ -1,0 +1,120 @@
+"""The notebooks keep the house style, and what is committed is what a fresh run shows."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from helpers import readme
+from helpers.notebooks import about, changes, clean, notebooks, run
+from helpers.paths import BUILD, ROOT
+
+PATHS = notebooks()
+SHORT = [path for path in PATHS if not about(path).get("long")]
+FORBIDDEN = r"sys\.path|os\.chdir|^\s*%|^\s*!|import \*|except:|trust_remote_code|/home/|/Users/|[A-Z]:\\\\"
+
+
+def by_name(path: Path) -> str:
+    return path.stem
+
+
+@pytest.fixture(params=PATHS, ids=by_name)
+def notebook(request: pytest.FixtureRequest) -> NotebookNode:
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(scope="session")
+def fresh() -> dict[str, list[str]]:
+    """Runs the short notebooks once and says, by notebook number, what differs from git."""
+    place = BUILD / "test"
+    failed = {one.name: [one.error] for one in run(SHORT, place) if one.error}
+    assert not failed, failed
+    found: dict[str, list[str]] = {}
+    for name, problem in changes(place, SHORT).items():
+        found.setdefault(name.name[:2], []).append(f"{name}: {problem}")
+    return found
+
+
+@pytest.mark.parametrize("path", SHORT, ids=by_name)
+def test_committed_outputs_agree_with_a_fresh_run(path: Path, fresh: dict[str, list[str]]) -> None:
+    assert fresh.get(path.name[:2], []) == []
+
+
+def test_every_committed_result_belongs_to_a_notebook() -> None:
+    numbers = {path.name[:2] for path in PATHS}
+    files = [*ROOT.glob("data/results/*"), *ROOT.glob("figures/*")]
+    assert files
+    assert [path.name for path in files if path.name[:2] not in numbers] == []
+
+
+def test_readme_agrees_with_the_results() -> None:
+    assert readme.differences(ROOT) == []
+
+
+def test_first_cells(notebook: NotebookNode) -> None:
+    opening, parameters = notebook.cells[:2]
+    assert re.match(r"# \d\d · ", opening.source)
+    assert "You will be able to" in opening.source
+    assert parameters.metadata.get("tags") == ["parameters"]
+    for statement in ast.parse(parameters.source).body:
+        assert isinstance(statement, ast.Assign), "the parameters cell holds assignments only"
+        ast.literal_eval(statement.value)
+
+
+def test_last_cells(notebook: NotebookNode) -> None:
+    closing = "\n".join(cell.source for cell in notebook.cells[-6:]).lower()
+    for part in ("takeaways", "limits", "exercises", ".ipynb)"):
+        assert part in closing
+
+
+def test_size(notebook: NotebookNode) -> None:
+    lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
+    assert 20 <= len(notebook.cells) <= 45
+    assert max(lengths) <= 25
+    assert sum(lengths) <= 150
+
+
+def test_code_is_introduced(notebook: NotebookNode) -> None:
+    cells = notebook.cells
+    introduced = [
+        before.cell_type == "markdown"
+        for before, cell in zip(cells, cells[1:], strict=False)
+        if cell.cell_type == "code"
+    ]
+    assert sum(introduced) >= 0.85 * len(introduced)
+
+
+def test_headline_numbers_are_asserted(notebook: NotebookNode) -> None:
+    assert sum("assert " in cell.source for cell in code_cells(notebook)) >= 3
+
+
+def test_nothing_forbidden(notebook: NotebookNode) -> None:
+    for cell in code_cells(notebook):
+        assert not re.search(FORBIDDEN, cell.source, re.MULTILINE), cell.source
+
+
+def test_links_lead_somewhere(notebook: NotebookNode) -> None:
+    for cell in notebook.cells:
+        for target in re.findall(r"\]\(([^)#\s]+\.(?:ipynb|png|csv|md|py))\)", cell.source):
+            assert target.startswith("http") or (ROOT / "notebooks" / target).exists(), target
+
+
+def test_committed_notebook_is_clean(notebook: NotebookNode) -> None:
+    assert clean(notebook) == notebook
+    text = nbformat.writes(notebook)
+    assert str(ROOT) not in text
+    assert str(Path.home()) + "/" not in text
+    assert len(text) < 900_000
+
+
+def test_committed_notebook_was_run(notebook: NotebookNode) -> None:
+    assert all(cell.execution_count for cell in code_cells(notebook))
+    assert not [one for cell in code_cells(notebook) for one in cell.outputs if one.output_type == "error"]
+    assert sum(bool(cell.outputs) for cell in code_cells(notebook)) >= 10

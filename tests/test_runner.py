@@ -1,0 +1,180 @@
+"""The runner: what it runs, what it calls a difference, and what it never touches."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from helpers import notebooks as runner
+
+WRITE = """
+import os
+from pathlib import Path
+folder = Path(os.environ["POOLING_LAB_OUTPUT"]) / "data/results"
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "{name}.csv").write_text("value\\n{value}\\n")
+print("the value is {value}")
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty lab in a folder with an awkward name; `os.environ` is restored afterwards."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    root = tmp_path / "pooling lab 池化"
+    (root / "notebooks").mkdir(parents=True)
+    return root
+
+
+def add(root: Path, name: str, *sources: str, **metadata: object) -> Path:
+    cells = [new_markdown_cell(f"# {name}"), *[new_code_cell(source) for source in sources]]
+    about = {"question": "why?", "minutes": 1, "models": [], **metadata}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    path = root / "notebooks" / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel, "pooling_lab": about}), path)
+    return path
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_run_publish_and_run_again(lab: Path, tmp_path: Path) -> None:
+    paths = [add(lab, "01_a", WRITE.format(name="01_a", value=0.25)), add(lab, "02_b", "1 + 1")]
+    stale = lab / "data/results/00_old.csv"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("old\n")
+    place = tmp_path / "place"
+    assert [one.error for one in runner.run(paths, place)] == ["", ""]
+    published = {str(name) for name in runner.publish(place, paths, lab)}
+    assert published == {
+        "notebooks/01_a.ipynb",
+        "notebooks/02_b.ipynb",
+        "data/results/01_a.csv",
+        "data/results/00_old.csv",
+    }
+    assert not stale.exists()
+    text = paths[0].read_text(encoding="utf-8")
+    assert "papermill" not in text and str(tmp_path) not in text
+    assert nbformat.read(paths[1], as_version=4).cells[1].outputs[0]["data"]["text/plain"] == "2"
+    before = snapshot(lab)
+    runner.run(paths, place)
+    assert runner.publish(place, paths, lab) == []
+    assert snapshot(lab) == before
+
+
+def test_a_failing_cell_is_named_and_nothing_is_changed(lab: Path, tmp_path: Path) -> None:
+    paths = [
+        add(lab, "01_bad", "x = 1", "raise ValueError('too cold')"),
+        add(lab, "02_after", "1", needs=["01_bad"]),
+    ]
+    before = snapshot(lab)
+    done = runner.run(paths, tmp_path / "place")
+    assert [one.name for one in done] == ["01_bad"], "what needs the failed notebook is not started"
+    assert "cell 2: ValueError: too cold" in done[0].error
+    assert "raise ValueError" in done[0].error
+    assert snapshot(lab) == before
+
+
+def test_needs_are_waited_for(lab: Path, tmp_path: Path) -> None:
+    slow = add(lab, "02_first", "import time; time.sleep(1)\n" + WRITE.format(name="02_first", value=1))
+    read = "import os\nopen(os.environ['POOLING_LAB_OUTPUT'] + '/data/results/02_first.csv').read()"
+    after = add(lab, "01_second", read, needs=["02_first"])
+    assert [one.error for one in runner.run([after, slow], tmp_path / "place")] == ["", ""]
+
+
+def test_a_cell_that_never_ends_is_stopped(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "SECONDS_A_CELL", 2)
+    start = time.monotonic()
+    (one,) = runner.run([add(lab, "01_loop", "while True: pass")], tmp_path / "place")
+    assert "Timeout" in one.error
+    assert time.monotonic() - start < 60
+
+
+def test_parameters_reach_only_the_notebooks_that_take_them(lab: Path, tmp_path: Path) -> None:
+    path = add(lab, "01_a", "MODEL = ''", "print(MODEL)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, path)
+    runner.run([path], tmp_path / "place", {"MODEL": "minilm", "LANGUAGE": "zh"})
+    executed = nbformat.read(tmp_path / "place" / "notebooks" / path.name, as_version=4)
+    assert executed.cells[-1].outputs[0].text == "minilm\n"
+    assert "LANGUAGE" not in executed.cells[2].source
+
+
+def test_a_warning_is_not_published(lab: Path, tmp_path: Path) -> None:
+    path = add(lab, "01_warns", "import warnings; warnings.warn('mind the gap')")
+    runner.run([path], tmp_path / "place")
+    before = snapshot(lab)
+    with pytest.raises(runner.NotebookError, match="01_warns, cell 1 wrote a warning: .*mind the gap"):
+        runner.publish(tmp_path / "place", [path], lab)
+    assert snapshot(lab) == before
+
+
+@pytest.mark.parametrize(
+    ("fresh", "committed"),
+    [
+        ("cosine 0.6660", "cosine 0.6661"),
+        ("−0.12345", "-0.12341"),
+        ("share 58.7 %", "share 58.8 %"),
+        ("p = 1.002e-3", "p = 1.001e-3"),
+        ("<td>0.123456</td>", "<td>0.123500</td>"),
+        ("我饿了 0.9410", "我饿了 0.9409"),
+    ],
+)
+def test_rounding_is_no_difference(fresh: str, committed: str) -> None:
+    assert runner.compare_text(fresh, committed) == ""
+
+
+@pytest.mark.parametrize(
+    ("fresh", "committed"),
+    [
+        ("cosine 0.6660", "cosine 0.6690"),
+        ("0.12", "-0.12"),
+        ("8 of 8", "7 of 8"),
+        ("True", "False"),
+        ("mean wins", "cls wins"),
+        ("0.5 0.6", "0.5"),
+        ("a\nb", "a"),
+        ("0.5", "nan"),
+        ("1,234 tokens", "1,235 tokens"),
+    ],
+)
+def test_a_real_difference_is_said(fresh: str, committed: str) -> None:
+    assert "in git" in runner.compare_text(fresh, committed)
+
+
+def test_pictures_are_compared_by_their_looks(tmp_path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    def draw(path: Path, height: float) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fig, ax = plt.subplots(figsize=(2, 2))
+        ax.bar([0, 1], [1, height])
+        fig.savefig(path)
+        plt.close(fig)
+        return path
+
+    place, root = tmp_path / "place", tmp_path / "root"
+    draw(place / "figures/01_x.png", 1.0)
+    draw(root / "figures/01_x.png", 1.0001)
+    assert runner.changes(place, [], root) == {}
+    draw(root / "figures/01_x.png", 0.2)
+    assert runner.changes(place, [], root) == {Path("figures/01_x.png"): "looks different"}
+
+
+def test_report_links_pages_and_loads_nothing_from_elsewhere(lab: Path, tmp_path: Path) -> None:
+    paths = [add(lab, "01_a", "1 + 1"), add(lab, "02_b", "2")]
+    notebook = nbformat.read(paths[0], as_version=4)
+    notebook.cells.append(new_markdown_cell("[next](02_b.ipynb) and <b>& more</b>"))
+    nbformat.write(notebook, paths[0])
+    shutil.copytree(lab / "notebooks", tmp_path / "place/notebooks")
+    index = runner.report(tmp_path / "place", tmp_path / "report")
+    assert 'href="01_a.html"' in index.read_text(encoding="utf-8")
+    page = (tmp_path / "report/01_a.html").read_text(encoding="utf-8")
+    assert 'href="02_b.html"' in page
+    assert not any(f'{attribute}="http' in page for attribute in ("src", "link href"))
