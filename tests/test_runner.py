@@ -1,6 +1,7 @@
 """The runner: what it runs, what it calls a difference, and what it never touches."""
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -170,11 +171,13 @@ def test_pictures_are_compared_by_their_looks(tmp_path: Path) -> None:
 def test_report_links_pages_and_loads_nothing_from_elsewhere(lab: Path, tmp_path: Path) -> None:
     paths = [add(lab, "01_a", "1 + 1"), add(lab, "02_b", "2")]
     notebook = nbformat.read(paths[0], as_version=4)
-    notebook.cells.append(new_markdown_cell("[next](02_b.ipynb) and <b>& more</b>"))
+    notebook.cells.append(new_markdown_cell("[next](02_b.ipynb)"))
+    notebook.cells.append(new_markdown_cell("<details><summary>Hint</summary>\n\n- look\n\n</details>"))
     nbformat.write(notebook, paths[0])
     shutil.copytree(lab / "notebooks", tmp_path / "place/notebooks")
     index = runner.report(tmp_path / "place", tmp_path / "report")
     assert 'href="01_a.html"' in index.read_text(encoding="utf-8")
     page = (tmp_path / "report/01_a.html").read_text(encoding="utf-8")
     assert 'href="02_b.html"' in page
+    assert re.search(r"<summary>Hint</summary>\s*<ul>\s*<li>look</li>\s*</ul>\s*</details>", page), "hints stay folded"
     assert not any(f'{attribute}="http' in page for attribute in ("src", "link href"))
