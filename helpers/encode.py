@@ -1,5 +1,6 @@
 """One forward pass, every pooling: texts in, one NumPy array for each pooling out."""
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -77,7 +78,14 @@ def embed(
     parts: dict[str, list[np.ndarray]] = {name: [] for name in poolings}
     order = np.argsort(lengths, kind="stable")[::-1]
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16")
-    progress = tqdm(total=len(texts), desc="Encoding", unit="text", delay=SECONDS_BEFORE_PROGRESS_BAR, leave=False)
+    progress = tqdm(
+        total=len(texts),
+        desc="Encoding",
+        unit="text",
+        delay=SECONDS_BEFORE_PROGRESS_BAR,
+        leave=False,
+        disable=bool(os.environ.get("TQDM_DISABLE")),  # tqdm reads it itself, but not in a notebook
+    )
     model.eval()
     with progress, torch.inference_mode(), autocast:
         for rows in _batches(order, lengths, token_budget):

@@ -48,8 +48,8 @@ def _finding(root: Path) -> str:
         f"**On both encoders that we run, mean pooling sorts the article's pairs better than [CLS] (AUC "
         f"{' and '.join(better)}), as the article says. But its yardstick, the gap Δ, would crown last-token pooling, "
         f"which sorts worst of all (AUC {' and '.join(worst)}); under mean, the strong candidate beats the weak one, "
-        f"which the article never printed, in {' and '.join(over_weak)} of {found['items'].iloc[0]} items; and both models were "
-        f"trained with mean, so they cannot speak for others.**"
+        f"which the article never printed, in {' and '.join(over_weak)} of {found['items'].iloc[0]} items; and both "
+        f"models were trained with mean, so they cannot speak for others.**"
     )
 
 
