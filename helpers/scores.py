@@ -16,6 +16,7 @@ CANDIDATES = ("strong", "weak", "unrelated")
 COLUMNS = ["model", "language", "pooling", "normalized", "scenario", "item", "candidate", "cosine"]
 STUDY = ["model", "language", "pooling"]
 RESAMPLES = 2000
+NUMBERS_AT_ONCE = 2_000_000  # that a bootstrap holds in memory, for each sample
 ROUNDING = 6
 
 
@@ -131,6 +132,7 @@ def interval(
                 paired=True,
                 vectorized=True,
                 n_resamples=RESAMPLES,
+                batch=max(1, NUMBERS_AT_ONCE // len(samples[0])),
                 method=method,
                 rng=np.random.default_rng(seed),
             ).confidence_interval
@@ -145,7 +147,9 @@ def auc(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarra
     The area under the ROC curve, as `sklearn.metrics.roc_auc_score` computes it, but over any axis at once.
     """
     positive, negative = (np.moveaxis(np.asarray(values), axis, -1) for values in (positive, negative))
-    return _closer(positive[..., :, None], negative[..., None, :]).mean(axis=(-2, -1))
+    ranks = stats.rankdata(np.concatenate([positive, negative], axis=-1), axis=-1)  # Mann and Whitney's U, by ranks
+    count, others = positive.shape[-1], negative.shape[-1]
+    return (ranks[..., :count].sum(axis=-1) - count * (count + 1) / 2) / (count * others)
 
 
 def ranks(scores: pd.DataFrame) -> pd.DataFrame:
