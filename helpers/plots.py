@@ -1,0 +1,425 @@
+"""Figures: `plot_*(data, ax=None) -> Axes` draws, `save(fig, name)` writes. Nothing here computes."""
+
+import unicodedata
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import fill
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from helpers.models import EMBEDDED
+from helpers.paths import output
+from helpers.scenarios import SCENARIOS
+from helpers.scores import CANDIDATES
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "///", "...", "xx", "\\\\", "++", "oo", "--")
+CANDIDATE_STYLE = {"strong": ("#0072B2", "^"), "weak": ("#E69F00", "o"), "unrelated": ("#777777", "v")}
+PIECES = {
+    "text": {"facecolor": "#D5E7F3", "edgecolor": "#0072B2"},
+    "special": {"facecolor": "#FCEBC8", "edgecolor": "#B26F00", "linestyle": "--", "linewidth": 1.4},
+    "unknown": {"facecolor": "white", "edgecolor": "#999999", "hatch": "////"},
+}
+
+
+def use_style() -> None:
+    """Sets the lab's style, with a font for Chinese characters that the `mplfonts` package ships."""
+    fonts = Path(find_spec("mplfonts").origin).parent / "fonts"
+    font_manager.fontManager.addfont(fonts / "NotoSansCJKsc-Regular.otf")
+    plt.style.use(Path(__file__).with_name("lab.mplstyle"))
+
+
+def save(fig: Figure, name: str) -> str:
+    """Writes a figure as `figures/<name>.png` below `paths.output()` and returns that relative name."""
+    path = f"figures/{name}.png"
+    (output() / path).parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(output() / path, metadata={"Software": None})
+    return path
+
+
+def scenario_titles(keys: Sequence[str], language: str) -> list[str]:
+    """Returns what a figure calls each scenario: its title, after the Chinese one where the items are, or its key."""
+    titles = []
+    for key in keys:
+        chinese, english = SCENARIOS.get(key, ("", key))
+        titles.append(f"{chinese}\n{fill(english, 12)}" if language == "zh" and chinese else fill(english, 12))
+    return titles
+
+
+def plot_scenario_bars(items: pd.DataFrame, column: str = "delta", ax: Axes | None = None) -> Axes:
+    """Draws one bar for each of the first eight scenarios and each pooling.
+
+    Args:
+        items: Rows of one model and language with `scenario`, `pooling` and `column`, as `scores.by_item` makes them.
+            Where a scenario has several items, the bar is their mean and a line its 95 % bootstrap interval.
+        column: What the bars show.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    order = list(dict.fromkeys(items["scenario"]))[:8]
+    style = {"errorbar": ("ci", 95), "seed": 0, "err_kws": {"linewidth": 1}}
+    sns.barplot(items, x="scenario", y=column, hue="pooling", order=order, ax=ax, **style)
+    for container, hatch in zip([c for c in ax.containers if hasattr(c, "patches")], HATCHES, strict=False):
+        for bar in container.patches:
+            bar.set_hatch(hatch)
+            bar.set_edgecolor("white")
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_xticks(range(len(order)), scenario_titles(order, items["language"].iloc[0]), fontsize=8)
+    ax.set(xlabel="", ylabel=column)
+    ax.legend(title="pooling", loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def plot_pieces(tokens: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws a row of boxes for each tokenizer: a piece in each box, its id beneath.
+
+    Args:
+        tokens: One row for each token with `tokenizer`, `piece`, `id` and `kind`, a key of `PIECES`.
+        ax: Where to draw; the current axes by default. Axes that share their x get one scale.
+    """
+    ax = ax or plt.gca()
+    names = list(dict.fromkeys(tokens["tokenizer"]))
+    for row, name in enumerate(names):
+        end = 0.0
+        for token in tokens[tokens["tokenizer"] == name].itertuples():
+            columns = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in token.piece)
+            width = max(columns + 1, 5.5)
+            ax.add_patch(Rectangle((end, row - 0.25), width, 0.5, **PIECES[token.kind]))
+            paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5} if token.kind == "unknown" else None
+            ax.text(end + width / 2, row, token.piece, ha="center", va="center", fontsize=9, bbox=paper)
+            ax.text(end + width / 2, row + 0.4, str(token.id), ha="center", va="center", fontsize=7, color="#555555")
+            end += width + 0.6
+        ax.set_xlim(-0.3, max(end, ax.get_xlim()[1]))
+    ax.set(ylim=(len(names) - 0.4, -0.4))
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(length=0, labelbottom=False)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def plot_token_counts(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws tokens over characters, a mark for each text, with lines at one and five characters a token.
+
+    Args:
+        counts: One row for each text and model with `characters`, `tokens`, `language` and `model`.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    markers = list(MARKERS[: counts["model"].nunique()])
+    sns.scatterplot(
+        counts, x="characters", y="tokens", hue="language", style="model", markers=markers, s=60, alpha=0.6, ax=ax
+    )
+    most = counts["tokens"].max() + 1
+    for slope in (1, 5):
+        ax.axline((0, 0), slope=1 / slope, color="grey", linestyle=":")
+    ax.text(most, most - 1, "one character a token", va="center", color="#555555")
+    ax.text(2.9 * most, 0.42 * most, "five characters a token", va="center", color="#555555")
+    ax.set(xlim=(0, None), ylim=(0, most), ylabel="tokens, special ones not counted")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def plot_token_vectors(vectors: np.ndarray, pieces: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Draws the token vectors of one sentence, `(tokens, dim)`: a row for each token, a column for each dimension."""
+    ax = ax or plt.gca()
+    bar = {"label": "value", "extend": "both"}
+    sns.heatmap(vectors, center=0, robust=True, cmap="PuOr", xticklabels=64, yticklabels=pieces, cbar_kws=bar, ax=ax)
+    ax.set(xlabel="dimension", ylabel="")
+    ax.tick_params(axis="both", rotation=0)
+    return ax
+
+
+def plot_slots(pieces: Sequence[Sequence[str]], mask: np.ndarray, lengths: np.ndarray, ax: Axes | None = None) -> Axes:
+    """Draws a padded batch, a cell for each slot with its piece and its vector's length; padded slots are hatched.
+
+    Args:
+        pieces: What stands in each slot, `(batch, tokens)`.
+        mask: The attention mask, `(batch, tokens)`.
+        lengths: The length of each slot's vector, `(batch, tokens)`.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    rows = zip(pieces, lengths, strict=True)
+    texts = [[f"{piece}\n{length:.1f}" for piece, length in zip(*row, strict=True)] for row in rows]
+    bar = {"label": "vector length"}
+    top = 2 * lengths.max()  # keeps the cells light, so that the text can be read
+    sns.heatmap(lengths, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=top, linewidths=2, cbar_kws=bar, ax=ax)
+    for text in ax.texts:
+        text.set_color("black")
+    for row, slot in np.argwhere(mask == 0):
+        ax.add_patch(Rectangle((slot, row), 1, 1, fill=False, edgecolor="#888888", hatch="//", linewidth=0))
+    ax.set(xlabel="slot", ylabel="sentence")
+    return ax
+
+
+def plot_token_cosines(
+    cosines: np.ndarray, rows: Sequence[str], columns: Sequence[str], ax: Axes | None = None
+) -> Axes:
+    """Draws the cosines `(tokens, tokens)` of one sentence's token vectors to another's, pieces on both axes."""
+    ax = ax or plt.gca()
+    labels = {"xticklabels": columns, "yticklabels": rows, "cbar_kws": {"label": "cosine"}}
+    sns.heatmap(cosines, annot=True, fmt=".2f", cmap="cividis", **labels, ax=ax)
+    ax.tick_params(axis="both", rotation=0, length=0)
+    return ax
+
+
+def study_title(model: str, language: str) -> str:
+    """Returns what a figure calls a study: an embedded model by its title, any other by its name."""
+    return f"{EMBEDDED[model].title if model in EMBEDDED else model} ({language})"
+
+
+def plot_candidates(scores: pd.DataFrame, summary: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws every cosine as a mark and each mean as a bar: a column for each pooling, a strip for each candidate.
+
+    Args:
+        scores: Rows of one model and language with `pooling`, `candidate` and `cosine`.
+        summary: One row for each pooling, in the order drawn, with `delta` and `auc`, which stand under the columns,
+            the largest in bold; where weak candidates were scored, `strong_over_weak` and `items`, too.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    first = ax.get_subplotspec().is_first_col()
+    for place, (pooling, row) in enumerate(summary.iterrows()):
+        for strip, (candidate, (colour, marker)) in enumerate(CANDIDATE_STYLE.items()):
+            cosines = scores.loc[scores["pooling"].eq(pooling) & scores["candidate"].eq(candidate), "cosine"].to_numpy()
+            centre = place + 0.27 * (strip - 1)
+            if not len(cosines):
+                ax.text(centre, 0.5, f"{candidate}: not printed", rotation=90, ha="center", va="center", color=colour)
+                continue
+            spread = 0.16 * (np.arange(len(cosines)) * 0.618 % 1 - 0.5)  # the golden ratio keeps neighbours apart
+            size, alpha = (28, 0.8) if len(cosines) <= 30 else (8, 0.3)
+            label = candidate if place == 0 else None
+            ax.scatter(centre + spread, np.sort(cosines), size, colour, marker, alpha=alpha, linewidths=0, label=label)
+            ax.hlines(cosines.mean(), centre - 0.12, centre + 0.12, colour, linewidth=2.5)
+        over_weak = f"{row['strong_over_weak'] * row['items']:g} of {row['items']:g}" if "items" in row else "–"
+        for line, text in enumerate([f"{row['delta']:.3f}", f"{row['auc']:.2f}", over_weak], start=2):
+            best = line < 4 and row[("delta", "auc")[line - 2]] == summary[("delta", "auc")[line - 2]].max()
+            weight = "bold" if best else "normal"
+            ax.text(place, -0.07 * line, text, ha="center", weight=weight, transform=ax.get_xaxis_transform())
+    if first:
+        for line, name in enumerate(["Δ", "AUC", "strong > weak"], start=2):
+            ax.text(-0.62, -0.07 * line, name, ha="right", transform=ax.get_xaxis_transform())
+    ax.set_xticks(range(len(summary)), summary.index)
+    ax.set(xlim=(-0.5, len(summary) - 0.5), ylabel="cosine" if first else "")
+    return ax
+
+
+def plot_candidate_map(
+    scores: pd.DataFrame, items: pd.DataFrame, label_candidates: bool = True, ax: Axes | None = None
+) -> Axes:
+    """Draws the cosine of each query to every candidate, and rings the highest cell of each row.
+
+    Args:
+        scores: Rows of one model, language and pooling in the order of `scores.score(…, every_candidate=True)`.
+        items: The scenario rows that were scored; the first eight are drawn.
+        label_candidates: Whether the candidates' texts stand under the columns.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    size, shown = len(items), min(len(items), 8)
+    blocks = [
+        scores.loc[scores["candidate"].eq(candidate), "cosine"].to_numpy().reshape(size, size)[:shown, :shown]
+        for candidate in CANDIDATES
+    ]
+    cosines = np.hstack(blocks)
+    image = ax.imshow(cosines, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label="cosine", pad=0.01)
+    for block, candidate in enumerate(CANDIDATES):
+        centre, colour = (block + 0.5) * shown - 0.5, CANDIDATE_STYLE[candidate][0]
+        ax.text(centre, 1.03, candidate, ha="center", color=colour, transform=ax.get_xaxis_transform())
+        ax.axvline(block * shown - 0.5, color="white", linewidth=4)
+        diagonal = np.arange(shown)
+        ax.plot(block * shown + diagonal, diagonal, ".", color="white", markersize=3)
+    ax.plot(cosines.argmax(axis=1), range(shown), "o", markerfacecolor="none", color="#D55E00", markersize=13, mew=2)
+    columns = [_short(text) for candidate in CANDIDATES for text in items[candidate][:shown]]
+    ax.set_xticks(range(3 * shown), columns if label_candidates else [], rotation=90, fontsize=8)
+    ax.set_yticks(range(shown), [_short(text) for text in items["query"][:shown]], fontsize=9)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return ax
+
+
+def plot_intervals(table: pd.DataFrame, column: str, named: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Draws a statistic of each pooling with its interval, the first pooling on top.
+
+    Args:
+        table: One row for each pooling with `pooling`, `column`, `<column>_low` and `<column>_high`.
+        column: The statistic.
+        named: Poolings with a colour and a marker of their own; the others are grey dots.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    for row, (_, line) in enumerate(table.iterrows()):
+        place = list(named).index(line["pooling"]) if line["pooling"] in named else None
+        colour, marker = ("#999999", ".") if place is None else (f"C{place}", MARKERS[place])
+        ax.hlines(row, line[f"{column}_low"], line[f"{column}_high"], colour, linewidth=2)
+        ax.plot(line[column], row, marker, color=colour, markersize=9)
+    ax.set_yticks(range(len(table)), table["pooling"])
+    ax.set(ylim=(len(table) - 0.5, -0.5))
+    ax.grid(True, axis="x")
+    ax.grid(False, axis="y")
+    return ax
+
+
+def _short(text: str) -> str:
+    width = 30 if text.isascii() else 14
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def plot_common_factor(ratios: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws ratios with the intervals that rounding leaves them, and the band that lies in all intervals.
+
+    Args:
+        ratios: One row for each ratio, with `low`, `ratio` and `high`; the index names them.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    low, ratio, high = (ratios[column] for column in ("low", "ratio", "high"))
+    band = low.max(), high.min()
+    ax.axhspan(*band, color="C1", label=f"lies in all {len(ratios)} intervals")
+    ax.errorbar(ratios.index, ratio, [ratio - low, high - ratio], fmt="o", capsize=4, label="printed, ± rounding")
+    ax.set(xlabel="printed number: the first three, the last three", ylabel="token 0 / sentence vector")
+    ax.set_title(f"One factor, {band[0]:.2f} to {band[1]:.2f}, explains all {len(ratios)} printed pairs")
+    ax.legend()
+    return ax
+
+
+def plot_lengths(raw: dict[tuple[str, str], np.ndarray], normalized: dict, ax: Axes | None = None) -> Axes:
+    """Draws how long sentence vectors are before and after normalizing, a mark for each.
+
+    Args:
+        raw: Vectors `(texts, dim)` by (model, pooling).
+        normalized: The same vectors, normalized.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    for vectors, marker, label in ((raw, "o", "raw"), (normalized, "_", "normalized")):
+        for place, some in enumerate(vectors.values()):
+            across = place + np.linspace(-0.25, 0.25, len(some))
+            color = "C0" if marker == "o" else "C1"
+            ax.plot(across, np.linalg.norm(some, axis=1), marker, color=color, label="" if place else label)
+    ax.set_xticks(range(len(raw)), [", ".join(key) for key in raw])
+    ax.set(ylim=0, ylabel="length of the sentence vector")
+    ax.set_title("Raw vectors have many lengths, normalized ones have one")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 0.15))
+    return ax
+
+
+def plot_winners(wins: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws how many searches each text wins against the length of its raw vector.
+
+    Args:
+        wins: One row for each text, with `text`, `gloss`, `length`, and the wins `raw dot product` and `cosine`.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    for label, marker in (("raw dot product", "o"), ("cosine", "^")):
+        ax.plot(wins["length"], wins[label], marker, alpha=0.8, label=f"ranked by {label}")
+    star = wins.loc[wins["raw dot product"].idxmax()]
+    place = star["length"], star["raw dot product"]
+    said = f"{star['text']}\n{star['gloss']}"
+    ax.annotate(said, place, (-10, 0), textcoords="offset points", ha="right", va="center")
+    ax.set(xlabel="length of the sentence's raw vector", ylabel="searches that the sentence wins")
+    ax.set_title(f"By raw dot product one sentence wins {place[1]} of {len(wins) - 1} searches")
+    ax.margins(y=0.12)
+    ax.legend(loc="center left")
+    return ax
+
+
+def plot_mixed_index(documents: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws one search in an index that holds raw and normalized vectors: each document's score against its cosine.
+
+    A thin line shows how far its length lifts a raw document off its cosine.
+
+    Args:
+        documents: One row for each document, with `cosine`, `score` and `raw`; the index holds the texts.
+        ax: Where to draw; the current axes by default.
+    """
+    ax = ax or plt.gca()
+    for raw, marker in ((True, "o"), (False, "^")):
+        some = documents[documents["raw"] == raw]
+        ax.plot(some["cosine"], some["score"], marker, label="stored raw" if raw else "stored normalized")
+        ax.vlines(some["cosine"], some["cosine"], some["score"], color="#999999", linewidth=1)
+    for what, column, away, side in (("dot product", "score", 10, "bottom"), ("cosine", "cosine", -10, "top")):
+        text = documents[column].idxmax()
+        place = documents.loc[text, "cosine"], documents.loc[text, "score"]
+        said = f"first by {what}:\n{text}"
+        ax.annotate(said, place, (0, away), textcoords="offset points", ha="right", va=side, fontsize=9)
+    ax.margins(y=0.25)
+    ax.set(xlabel="cosine to the query: how well it matches", ylabel="dot product: how it is ranked")
+    ax.set_title("A worse match comes first because it was stored raw")
+    ax.legend(loc="upper left")
+    return ax
+
+
+def plot_token_weights(weights: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws what each pooling gives each token, a row for each pooling; zeros are blank, padding is hatched.
+
+    Args:
+        weights: The weights; the index holds the poolings, the columns the pieces. The row of `max` holds shares.
+        ax: Where to draw; by default a figure of its own.
+    """
+    ax = ax or plt.subplots(figsize=(9.5, 4))[1]
+    texts = [[f"{weight:.2f}" if weight else "" for weight in row] for row in weights.to_numpy()]
+    style = {"cmap": "Blues", "norm": PowerNorm(0.5, 0, 1.2), "linewidths": 2, "cbar": False}
+    sns.heatmap(weights, annot=texts, fmt="", mask=weights == 0, ax=ax, **style)
+    names = ["max (dimensions won)" if name == "max" else name for name in weights.index]
+    ax.set_yticks(np.arange(len(names)) + 0.5, names)
+    ax.set_xticks(np.arange(len(weights.columns)) + 0.5, weights.columns, rotation=0, fontsize=9)
+    for column in np.flatnonzero(weights.columns == "[PAD]"):
+        ax.add_patch(Rectangle((column, 0), 1, len(weights), facecolor="none", edgecolor="#BBBBBB", hatch="//", lw=0))
+    ax.set_title("Poolings differ in whom they listen to, and none listens to padding")
+    ax.grid(False)
+    ax.tick_params(length=0)
+    return ax
+
+
+def plot_neighbours(cosines: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws how far a vector moves when a neighbour joins its batch: a mark for each neighbour.
+
+    Args:
+        cosines: One row for each neighbour with `text` (the sentence), `model`, `what` (how it was pooled), `pads` (the
+            padding that the neighbour causes) and `cosine` (to the sentence's vector alone).
+        ax: Where to draw; by default a figure of its own.
+    """
+    ax = ax or plt.subplots(figsize=(8, 4))[1]
+    colours = {model: f"C{place}" for place, model in enumerate(cosines["model"].unique())}
+    for place, ((what, model, text), rows) in enumerate(cosines.groupby(["what", "model", "text"], sort=False)):
+        line, colour = rows.sort_values("pads"), colours[model]
+        shape = {"marker": MARKERS[place], "markersize": 7, "markerfacecolor": "white" if "mean" in what else colour}
+        label = f"{text} ({model}): {what.partition(' beside')[0]}"
+        ax.plot(line["pads"], line["cosine"], "--" if "mean" in what else "-", color=colour, label=label, **shape)
+    ax.set(xlabel="padding slots that the neighbour causes", ylabel="cosine to the sentence alone")
+    ax.set_title("A longer neighbour moves the slice [:, 1:-1]; the masked mean stays")
+    ax.legend(loc="lower left")
+    return ax
+
+
+def plot_poolings_apart(cosines: dict[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """Draws the cosines between the poolings of two models in one square, one below the diagonal and one above.
+
+    Args:
+        cosines: Two square tables by the name of their model, poolings in index and columns.
+        ax: Where to draw; by default a figure of its own.
+    """
+    ax = ax or plt.subplots(figsize=(8.5, 5.2))[1]
+    (low, below), (high, above) = cosines.items()
+    both, diagonal = below.where(np.tri(len(below), dtype=bool), above), np.eye(len(below), dtype=bool)
+    style = {"annot": True, "fmt": ".2f", "vmin": 0, "vmax": 1, "linewidths": 2, "cmap": "cividis"}
+    sns.heatmap(both, mask=diagonal, cbar_kws={"label": "cosine"}, ax=ax, **style)
+    ax.set_xticks(ax.get_xticks(), below.columns, rotation=30, ha="right")
+    ax.set_title(f"Two poolings of one sentence can be far apart\n(below the diagonal {low}, above it {high})")
+    ax.grid(False)
+    ax.tick_params(length=0)
+    return ax
