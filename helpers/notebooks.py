@@ -155,6 +155,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             continue
         count += bool(cell.source.strip())
         cell.execution_count = count
+        cell.outputs = _merge_streams(cell.outputs)
         for one in cell.outputs:
             if one.get("name") == "stderr":
                 raise NotebookError(f"cell {count} wrote a warning: {one.text.strip().splitlines()[-1]}")
@@ -164,6 +165,17 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             if "execution_count" in one:
                 one.execution_count = count
     return notebook
+
+
+def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Joins what a cell printed in pieces: how many there are depends on timing."""
+    merged: list[NotebookNode] = []
+    for one in outputs:
+        if merged and one.output_type == merged[-1].output_type == "stream" and one.name == merged[-1].name:
+            merged[-1].text += one.text
+        else:
+            merged.append(one)
+    return merged
 
 
 def compare(fresh: NotebookNode, committed: NotebookNode) -> list[str]:
@@ -325,7 +337,7 @@ def report(place: Path, target: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     entries = []
-    for path in tqdm(notebooks(place), desc="Rendering", unit="page", leave=False):
+    for path in tqdm(notebooks(place), desc="Rendering", unit="page", leave=False, disable=None):
         page, _ = exporter.from_filename(str(path))
         page = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', page)
         (partial / f"{path.stem}.html").write_text(page, encoding="utf-8")

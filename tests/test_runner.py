@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import notebooks as runner
 
@@ -166,6 +166,12 @@ def test_pictures_are_compared_by_their_looks(tmp_path: Path) -> None:
     assert runner.changes(place, [], root) == {}
     draw(root / "figures/01_x.png", 0.2)
     assert runner.changes(place, [], root) == {Path("figures/01_x.png"): "looks different"}
+
+
+def test_prints_that_arrive_in_pieces_are_one_output() -> None:
+    pieces = [new_output("stream", text=text) for text in ("a\n", "b\n")]
+    notebook = new_notebook(cells=[new_code_cell("print('a'); print('b')", outputs=pieces)])
+    assert [one.text for one in runner.clean(notebook).cells[0].outputs] == ["a\nb\n"]
 
 
 def test_report_links_pages_and_loads_nothing_from_elsewhere(lab: Path, tmp_path: Path) -> None:
