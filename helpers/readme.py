@@ -38,7 +38,7 @@ def _finding(root: Path) -> str:
     better, worst, over_weak = [], [], []
     for model, title in (("e5-small", "multilingual-e5-small"), ("minilm", "all-MiniLM-L6-v2")):
         found = summary.loc[model]
-        order = found["auc_others"]
+        order = found["auc_all"]
         _require(order["mean"] > order["cls"], f"mean no longer beats cls on {model}")
         _require(found["delta"].idxmax() == order.idxmin() == "lasttoken", f"Δ no longer crowns the worst on {model}")
         better.append(f"{order['mean']:.2f} against {order['cls']:.2f} on {title}")
@@ -65,7 +65,7 @@ def _results(root: Path) -> str:
     ]
     for row in pd.read_csv(root / STUDY).itertuples():
         delta = f"{row.delta:.3f} ({row.delta_low:.3f} to {row.delta_high:.3f})"
-        auc = f"{row.auc_others:.2f} ({row.auc_others_low:.2f} to {row.auc_others_high:.2f})"
+        auc = f"{row.auc_all:.2f} ({row.auc_all_low:.2f} to {row.auc_all_high:.2f})"
         over_weak = f"{row.strong_over_weak * row.items:.0f} of {row.items}"
         lines.append(f"| {row.model} ({row.language}) | `{row.pooling}` | {delta} | {auc} | {over_weak} |")
     return "\n".join(lines)
