@@ -46,10 +46,11 @@ def _finding(root: Path) -> str:
         over_weak.append(f"{found.loc['mean', 'strong_over_weak'] * found.loc['mean', 'items']:.0f}")
     return (
         f"**On both encoders that we run, mean pooling sorts the article's pairs better than [CLS] (AUC "
-        f"{' and '.join(better)}), as the article says. But its yardstick, the gap Δ, would crown last-token pooling, "
-        f"which sorts worst of all (AUC {' and '.join(worst)}); under mean, the strong candidate beats the weak one, "
-        f"which the article never printed, in {' and '.join(over_weak)} of {found['items'].iloc[0]} items; and both "
-        f"models were trained with mean, so they cannot speak for others.**"
+        f"{' and '.join(better)}), as the article says; but its yardstick, the gap Δ, would crown last-token pooling, "
+        f"which sorts worst of all (AUC {' and '.join(worst)}).**\n\n"
+        f"Under mean, the strong candidate beats the weak one, whose scores the article never printed, in "
+        f"{' and '.join(over_weak)} of {found['items'].iloc[0]} items. Both models were trained with mean, so they "
+        f"cannot speak for others."
     )
 
 
