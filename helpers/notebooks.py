@@ -380,6 +380,7 @@ def reproduce(model: str, language: str, scenarios: str) -> None:
             unpack(name)
     paths, place = notebooks(), BUILD / "reproduce"
     done = _run_all(paths, place)
+    readme.finding(place)  # before anything is published: does it still hold?
     published = publish(place, paths) + readme.update(ROOT)
     _table(done, place)
     page = report(ROOT, BUILD / "report")
@@ -478,7 +479,7 @@ def main() -> int:
                 print("Every committed output agrees with a fresh run.")
             case "report":
                 print(f"Report: {report(ROOT, BUILD / 'report').relative_to(ROOT)}")
-    except (NotebookError, ScenarioError, WeightsError) as problem:
+    except (NotebookError, ScenarioError, WeightsError, readme.FindingError) as problem:
         print(f"\n{problem}\nNothing in git was changed.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

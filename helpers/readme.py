@@ -11,6 +11,10 @@ BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 STUDY = "data/results/05_eight_scenarios.csv"
 
 
+class FindingError(ValueError):
+    """The results no longer support the README's finding; the message says in which way."""
+
+
 def render(root: Path) -> str:
     """Returns the README's text with each generated block filled in from the results and notebooks under `root`."""
     text = (root / "README.md").read_text(encoding="utf-8")
@@ -33,21 +37,27 @@ def differences(root: Path) -> list[str]:
     return ["README.md: its generated parts are out of date"] if stale else []
 
 
-def _finding(root: Path) -> str:
+def finding(root: Path) -> str:
+    """Returns the README's opening sentences with the numbers of the study's results under `root`.
+
+    Raises:
+        FindingError: The results no longer say what the sentences say.
+    """
     summary = pd.read_csv(root / STUDY).set_index(["model", "pooling"])
-    better, worst, over_weak = [], [], []
+    better, others, over_weak = [], [], []
     for model, title in (("e5-small", "multilingual-e5-small"), ("minilm", "all-MiniLM-L6-v2")):
         found = summary.loc[model]
-        order = found["auc_all"]
+        order = found["auc"]
         _require(order["mean"] > order["cls"], f"mean no longer beats cls on {model}")
-        _require(found["delta"].idxmax() == order.idxmin() == "lasttoken", f"Δ no longer crowns the worst on {model}")
+        _require(found["delta"].idxmax() == "lasttoken", f"lasttoken no longer has the widest gap on {model}")
+        _require(order["mean"] > order["lasttoken"], f"mean no longer beats lasttoken on {model}")
         better.append(f"{order['mean']:.2f} against {order['cls']:.2f} on {title}")
-        worst.append(f"{order['lasttoken']:.2f}")
+        others.append(f"{order['lasttoken']:.2f}")
         over_weak.append(f"{found.loc['mean', 'strong_over_weak'] * found.loc['mean', 'items']:.0f}")
     return (
         f"**On both encoders that we run, mean pooling sorts the article's pairs better than [CLS] (AUC "
         f"{' and '.join(better)}), as the article says; but its yardstick, the gap Δ, would crown last-token pooling, "
-        f"which sorts worst of all (AUC {' and '.join(worst)}).**\n\n"
+        f"which sorts them worse than mean (AUC {' and '.join(others)}).**\n\n"
         f"Under mean, the strong candidate beats the weak one, whose scores the article never printed, in "
         f"{' and '.join(over_weak)} of {found['items'].iloc[0]} items. Both models were trained with mean, so they "
         f"cannot speak for others."
@@ -56,7 +66,7 @@ def _finding(root: Path) -> str:
 
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise ValueError(f"{STUDY}: {otherwise}, so the README's finding must be written anew in helpers/readme.py.")
+        raise FindingError(f"{STUDY}: {otherwise}, so the README's finding must be written anew in helpers/readme.py.")
 
 
 def _results(root: Path) -> str:
@@ -66,7 +76,7 @@ def _results(root: Path) -> str:
     ]
     for row in pd.read_csv(root / STUDY).itertuples():
         delta = f"{row.delta:.3f} ({row.delta_low:.3f} to {row.delta_high:.3f})"
-        auc = f"{row.auc_all:.2f} ({row.auc_all_low:.2f} to {row.auc_all_high:.2f})"
+        auc = f"{row.auc:.2f} ({row.auc_low:.2f} to {row.auc_high:.2f})"
         over_weak = f"{row.strong_over_weak * row.items:.0f} of {row.items}"
         lines.append(f"| {row.model} ({row.language}) | `{row.pooling}` | {delta} | {auc} | {over_weak} |")
     return "\n".join(lines)
@@ -81,4 +91,4 @@ def _notebooks(root: Path) -> str:
     return "\n".join(lines)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {"finding": _finding, "results": _results, "notebooks": _notebooks}
+BLOCKS: dict[str, Callable[[Path], str]] = {"finding": finding, "results": _results, "notebooks": _notebooks}
