@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from transformers import BatchEncoding
 from helpers.pooling import check_name, pool
 
 SECONDS_BEFORE_PROGRESS_BAR = 2
+Arithmetic = Literal["float32", "bfloat16"]
 
 
 class TruncationWarning(UserWarning):
@@ -30,7 +31,7 @@ def embed(
     *,
     prompt: str | None = None,
     prompt_name: str | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Arithmetic = "float32",
     token_budget: int = 1024,
 ) -> dict[str, np.ndarray]:
     """Encodes each text once and pools its token states in every way asked for.
@@ -47,22 +48,24 @@ def embed(
         prompt: Text to put before each text, as in `SentenceTransformer.encode`.
         prompt_name: Name of one of the model's own prompts; without either, its default prompt is used if it has one.
             As in sentence-transformers, prompt tokens are pooled unless the model's Pooling has `include_prompt=False`.
-        dtype: Arithmetic of the forward pass; bfloat16 runs under autocast and leaves the model as it is. Pooling
-            itself is always in float32.
+        dtype: Arithmetic of the forward pass: float32 means that of the weights as loaded; bfloat16 runs under autocast
+            and leaves the model as it is. Pooling itself is always in float32.
         token_budget: Most tokens, padding included, in one batch; a longer text gets a batch of its own.
 
     Returns:
         `{pooling: float32 array (N, dim)}`, rows in the order of `texts`.
 
     Raises:
-        ValueError: A pooling or prompt name is unknown, a text yields no token to pool, or the model's first module is
-            no Transformer.
+        ValueError: A pooling, prompt name or dtype is unknown, a text yields no token to pool, or the model's first
+            module is no Transformer.
         TypeError: `texts` is a single string, or one of the texts is not a string.
 
     Warns:
         TruncationWarning: How many texts were longer than `model.max_seq_length`, and how many tokens that lost.
     """
     poolings = [check_name(name) for name in dict.fromkeys(poolings)]
+    if dtype not in get_args(Arithmetic):
+        raise ValueError(f"dtype {dtype!r} is unknown; use one of {', '.join(get_args(Arithmetic))}.")
     _check_texts(texts)
     if not isinstance(model[0], Transformer):
         raise ValueError(f"embed needs token states, but this model starts with {type(model[0]).__name__}.")
@@ -97,9 +100,10 @@ def embed(
                     (torch.nn.functional.normalize(vectors, dim=-1) if normalize else vectors).cpu().numpy()
                 )
             progress.update(len(rows))
-    width = model[0].get_embedding_dimension()
+    if not len(texts):
+        return {name: np.empty((0, model[0].get_embedding_dimension()), np.float32) for name in poolings}
     back = np.argsort(order)
-    return {name: np.concatenate([np.empty((0, width), np.float32), *chunks])[back] for name, chunks in parts.items()}
+    return {name: np.concatenate(chunks)[back] for name, chunks in parts.items()}
 
 
 def _check_texts(texts: Sequence[str]) -> None:
@@ -115,7 +119,7 @@ def _tokenize(model: SentenceTransformer, texts: list[str]) -> dict[str, list[li
     tokenizer, limit = model.tokenizer, model.max_seq_length
     if not texts:
         return {"input_ids": [], "special_tokens_mask": []}
-    tokens = tokenizer(texts, truncation=limit is not None, max_length=limit, return_special_tokens_mask=True)
+    tokens = tokenizer(texts, truncation=True, return_special_tokens_mask=True)  # at `limit`, if the tokenizer has one
     full = [row for row, ids in enumerate(tokens["input_ids"]) if len(ids) == limit]
     if full:
         whole = tokenizer([texts[row] for row in full], truncation=False, verbose=False)["input_ids"]
@@ -155,7 +159,7 @@ def _pool_batch(
     output = model[0].auto_model(**batch, output_hidden_states="first_last_avg" in poolings)
     mask = batch["attention_mask"].bool()
     mask &= mask.cumsum(dim=1) > unpooled
-    states = {"hidden": output.last_hidden_state.float(), "mask": mask, "special": special.bool()}
+    states = {"hidden": output.last_hidden_state.float(), "mask": mask, "special": special.bool(), "skipped": unpooled}
     if "first_last_avg" in poolings:
         states["first"] = output.hidden_states[1].float()
     return {name: pool(name, **states) for name in poolings}

@@ -29,7 +29,7 @@ def lasttoken(hidden: Tensor, mask: Tensor) -> Tensor:
 
 def mean(hidden: Tensor, mask: Tensor) -> Tensor:
     """Averages the states of all real tokens, special tokens included (SBERT, arXiv 1908.10084)."""
-    return _weighted_sum(hidden, _normalized(_real_tokens(hidden, mask))).to(hidden.dtype)
+    return _weighted_mean(hidden, _real_tokens(hidden, mask))
 
 
 def mean_content(hidden: Tensor, mask: Tensor, special: Tensor | None = None) -> Tensor:
@@ -47,6 +47,7 @@ def mean_content(hidden: Tensor, mask: Tensor, special: Tensor | None = None) ->
     real = _real_tokens(hidden, mask)
     if special is None:
         return mean(hidden, mask)
+    _require_shape("special", special, mask.shape)
     content = real & ~special.bool()
     _require_tokens(content, "nothing but padding and special tokens")
     return mean(hidden, content)
@@ -61,17 +62,23 @@ def max(hidden: Tensor, mask: Tensor) -> Tensor:  # noqa: A001 - the field's nam
 def mean_sqrt_len_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
     """Divides the sum over the real tokens by the square root of their number: the direction of the mean."""
     real = _real_tokens(hidden, mask)
-    count = real.sum(dim=1, keepdim=True)
-    return _weighted_sum(hidden, real / count.sqrt()).to(hidden.dtype)
+    summed = _weighted_sum(hidden, real)
+    return (summed / real.sum(dim=1, keepdim=True).to(summed.dtype).sqrt()).to(hidden.dtype)
 
 
-def weightedmean(hidden: Tensor, mask: Tensor) -> Tensor:
+def weightedmean(hidden: Tensor, mask: Tensor, skipped: int = 0) -> Tensor:
     """Averages with weights 1, 2, 3, … by rank among the real tokens (SGPT, arXiv 2202.08904).
 
     In a causal decoder later tokens have seen more, so they count for more.
+
+    Args:
+        hidden: Token states, `(batch, tokens, dim)`.
+        mask: Attention mask, `(batch, tokens)`.
+        skipped: Real tokens before the first one in `mask`, such as a prompt's that is not pooled; they keep their
+            ranks, as in sentence-transformers.
     """
     real = _real_tokens(hidden, mask)
-    return _weighted_sum(hidden, _normalized(real.cumsum(dim=1) * real)).to(hidden.dtype)
+    return _weighted_mean(hidden, (real.cumsum(dim=1) + skipped) * real)
 
 
 def first_last_avg(hidden: Tensor, mask: Tensor, first: Tensor) -> Tensor:
@@ -82,7 +89,8 @@ def first_last_avg(hidden: Tensor, mask: Tensor, first: Tensor) -> Tensor:
         mask: Attention mask, `(batch, tokens)`.
         first: The states behind the first layer, `hidden_states[1]` in transformers, `(batch, tokens, dim)`.
     """
-    return mean((hidden + first) / 2, mask)
+    _require_shape("first", first, hidden.shape)
+    return mean(hidden / 2 + first / 2, mask)  # halved first: the sum of two can overflow float16
 
 
 POOLINGS: dict[str, Callable[..., Tensor]] = {
@@ -98,7 +106,13 @@ POOLINGS: dict[str, Callable[..., Tensor]] = {
 
 
 def pool(
-    name: str, hidden: Tensor, mask: Tensor, *, special: Tensor | None = None, first: Tensor | None = None
+    name: str,
+    hidden: Tensor,
+    mask: Tensor,
+    *,
+    special: Tensor | None = None,
+    first: Tensor | None = None,
+    skipped: int = 0,
 ) -> Tensor:
     """Pools by name.
 
@@ -108,6 +122,7 @@ def pool(
         mask: Attention mask, `(batch, tokens)`.
         special: True at the tokens that the tokenizer added, `(batch, tokens)`; only `mean_content` reads it.
         first: The first layer's states, `(batch, tokens, dim)`; `first_last_avg` needs it.
+        skipped: Real tokens before the first one in `mask`; only `weightedmean` counts them.
 
     Returns:
         Sentence vectors, `(batch, dim)`, not normalized.
@@ -118,6 +133,8 @@ def pool(
     function = POOLINGS[check_name(name)]
     if function is mean_content:
         return mean_content(hidden, mask, special)
+    if function is weightedmean:
+        return weightedmean(hidden, mask, skipped)
     if function is first_last_avg:
         if first is None:
             raise ValueError("first_last_avg needs the first layer's states: pass first=hidden_states[1].")
@@ -158,8 +175,13 @@ def _take(hidden: Tensor, index: Tensor) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), index]
 
 
-def _normalized(weights: Tensor) -> Tensor:
-    return weights / weights.sum(dim=1, keepdim=True)
+def _require_shape(name: str, given: Tensor, shape: torch.Size) -> None:
+    if given.shape != shape:
+        raise ValueError(f"{name} has the shape {tuple(given.shape)}, but {tuple(shape)} is needed.")
+
+
+def _weighted_mean(hidden: Tensor, weights: Tensor) -> Tensor:
+    return (_weighted_sum(hidden, weights) / weights.sum(dim=1, keepdim=True)).to(hidden.dtype)
 
 
 def _weighted_sum(hidden: Tensor, weights: Tensor) -> Tensor:

@@ -41,13 +41,12 @@ def test_the_models_own_recipe_is_one_of_the_poolings(embedded: Embedded, name: 
 @pytest.mark.parametrize("name", ["minilm", "e5-small", "smollm2", "tiny-qwen3"])
 def test_neighbours_and_order_change_nothing(embedded: Embedded, name: str) -> None:
     model = embedded(name)
-    together = embed(model, TEXTS, tuple(POOLINGS))
-    backwards = embed(model, TEXTS[::-1], tuple(POOLINGS), token_budget=100_000)
-    for row, text in enumerate(TEXTS):
-        alone = embed(model, [text], tuple(POOLINGS))
-        for pooling in POOLINGS:
-            np.testing.assert_allclose(together[pooling][row], alone[pooling][0], atol=1e-5, err_msg=pooling)
-            np.testing.assert_allclose(backwards[pooling][-1 - row], alone[pooling][0], atol=1e-5, err_msg=pooling)
+    alone = embed(model, TEXTS, tuple(POOLINGS), token_budget=1)  # each text in a batch of its own
+    together = embed(model, TEXTS, tuple(POOLINGS), token_budget=100_000)
+    backwards = embed(model, TEXTS[::-1], tuple(POOLINGS), token_budget=100)
+    for pooling in POOLINGS:
+        np.testing.assert_allclose(together[pooling], alone[pooling], atol=1e-5, err_msg=pooling)
+        np.testing.assert_allclose(backwards[pooling][::-1], alone[pooling], atol=1e-5, err_msg=pooling)
 
 
 def test_one_forward_pass_serves_every_pooling_within_the_budget(
@@ -88,7 +87,7 @@ def test_bfloat16_stays_close_and_leaves_the_model_alone(embedded: Embedded) -> 
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
-def test_prompts_are_honoured_as_in_sentence_transformers(embedded: Embedded) -> None:
+def test_prompts_are_honoured_as_in_sentence_transformers(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     model = embedded("e5-small")
     expected = model.encode(TEXTS, prompt_name="query")
     np.testing.assert_allclose(embed(model, TEXTS, prompt_name="query")["mean"], expected, atol=1e-5)
@@ -96,10 +95,13 @@ def test_prompts_are_honoured_as_in_sentence_transformers(embedded: Embedded) ->
     assert abs(embed(model, TEXTS)["mean"] - expected).max() > 0.01
     with pytest.raises(ValueError, match="title"):
         embed(model, TEXTS, prompt_name="title")
+    monkeypatch.setattr(model, "default_prompt_name", "query")
+    np.testing.assert_allclose(embed(model, TEXTS)["mean"], expected, atol=1e-5)
+    np.testing.assert_allclose(embed(model, TEXTS, prompt="")["mean"], model.encode(TEXTS, prompt=""), atol=1e-5)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("mode", ["cls", "mean", "lasttoken"])
+@pytest.mark.parametrize("mode", Pooling.POOLING_MODES)
 def test_a_model_that_excludes_its_prompt_from_pooling(
     embedded: Embedded, mode: str, side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +119,12 @@ def test_truncation_is_reported(embedded: Embedded) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         embed(model, ["word " * 254])
+
+
+def test_a_tokenizer_without_a_limit_cuts_nothing(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = embedded("tiny-qwen3")
+    monkeypatch.setattr(model, "max_seq_length", int(1e30))  # as transformers fills in for T5 and XLNet
+    np.testing.assert_allclose(embed(model, TEXTS, ("lasttoken",))["lasttoken"], model.encode(TEXTS), atol=1e-5)
 
 
 def test_no_texts_give_no_vectors(embedded: Embedded) -> None:
@@ -137,5 +145,7 @@ def test_bad_arguments_are_named(embedded: Embedded) -> None:
         embed(model, "我饿了")
     with pytest.raises(TypeError, match="Text 1 is None, a NoneType"):
         embed(model, ["fine", None])
+    with pytest.raises(ValueError, match="dtype 'float16' is unknown; use one of float32, bfloat16"):
+        embed(model, ["fine"], dtype="float16")
     with pytest.raises(ValueError, match="Unknown pooling 'avg'"):
         embed(model, ["fine"], ("avg",))

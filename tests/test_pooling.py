@@ -58,6 +58,22 @@ def test_any_dtype_is_kept_and_summed_without_overflow(name: str, dtype: torch.d
     torch.testing.assert_close(vector.double(), torch.full((1, 2), expected).double(), rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize("name", POOLINGS)
+def test_float64_keeps_its_precision(name: str) -> None:
+    hidden = torch.rand(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 7, dtype=torch.int64)
+    expected = by_loop(name, hidden.numpy(), mask.numpy(), 0 * mask.numpy(), hidden.numpy())
+    np.testing.assert_allclose(pool(name, hidden, mask, first=hidden), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 3, 4), (2, 3, 5)])
+def test_extra_states_of_another_shape_are_an_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="first has the shape"):
+        pool("first_last_avg", torch.ones(2, 3, 4), torch.ones(2, 3), first=torch.ones(shape))
+    with pytest.raises(ValueError, match="special has the shape"):
+        pool("mean_content", torch.ones(2, 3, 4), torch.ones(2, 3), special=torch.zeros(shape))
+
+
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Token states, a mask padded on either side, special tokens that leave some content, and first-layer states."""
