@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+from babel.core import Locale, get_global
 from charset_normalizer import from_bytes
 
 from helpers.paths import DATA
@@ -29,26 +30,7 @@ SCENARIOS = {
     "domain": ("领域迁移", "Domain transfer"),
 }
 
-# The languages that XLM-R, and so multilingual-e5, was trained on (ISO 639-1), as the model's card lists them.
-# fmt: off
-LANGUAGES = {
-    "af": "Afrikaans", "am": "Amharic", "ar": "Arabic", "as": "Assamese", "az": "Azerbaijani", "be": "Belarusian",
-    "bg": "Bulgarian", "bn": "Bengali", "br": "Breton", "bs": "Bosnian", "ca": "Catalan", "cs": "Czech",
-    "cy": "Welsh", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "eo": "Esperanto",
-    "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French",
-    "fy": "Western Frisian", "ga": "Irish", "gd": "Scottish Gaelic", "gl": "Galician", "gu": "Gujarati", "ha": "Hausa",
-    "he": "Hebrew", "hi": "Hindi", "hr": "Croatian", "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian",
-    "is": "Icelandic", "it": "Italian", "ja": "Japanese", "jv": "Javanese", "ka": "Georgian", "kk": "Kazakh",
-    "km": "Khmer", "kn": "Kannada", "ko": "Korean", "ku": "Kurdish", "ky": "Kyrgyz", "la": "Latin", "lo": "Lao",
-    "lt": "Lithuanian", "lv": "Latvian", "mg": "Malagasy", "mk": "Macedonian", "ml": "Malayalam", "mn": "Mongolian",
-    "mr": "Marathi", "ms": "Malay", "my": "Burmese", "ne": "Nepali", "nl": "Dutch", "no": "Norwegian", "om": "Oromo",
-    "or": "Odia", "pa": "Punjabi", "pl": "Polish", "ps": "Pashto", "pt": "Portuguese", "ro": "Romanian",
-    "ru": "Russian", "sa": "Sanskrit", "sd": "Sindhi", "si": "Sinhala", "sk": "Slovak", "sl": "Slovenian",
-    "so": "Somali", "sq": "Albanian", "sr": "Serbian", "su": "Sundanese", "sv": "Swedish", "sw": "Swahili",
-    "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "ug": "Uyghur", "uk": "Ukrainian",
-    "ur": "Urdu", "uz": "Uzbek", "vi": "Vietnamese", "xh": "Xhosa", "yi": "Yiddish", "zh": "Chinese",
-}
-# fmt: on
+LANGUAGES = {code: name for code, name in Locale("en").languages.items() if len(code) == 2}  # by ISO 639-1 code
 
 SHOWN = 10  # faults listed before "and 12 more"
 SAVE_AS = "save it as “CSV UTF-8”"
@@ -222,7 +204,9 @@ def _cell_faults(item: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 def _language_advice(value: str) -> str:
     codes = {name.lower(): code for code, name in LANGUAGES.items()} | {code: code for code in LANGUAGES}
-    close = difflib.get_close_matches(re.split("[-_ ]", value)[0], codes, 1, 0.75)
+    word = re.split("[-_ ]", value)[0]
+    word = get_global("language_aliases").get(word, word)  # "eng" is "en"
+    close = difflib.get_close_matches(word, codes, 1, 0.75)
     if close:
         return f"write {codes[close[0]]!r} for {LANGUAGES[codes[close[0]]]}"
     return "write an ISO 639-1 code such as 'zh' or 'en' (helpers.scenarios.LANGUAGES lists them)"
