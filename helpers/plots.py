@@ -1,4 +1,7 @@
-"""Figures: `plot_*(data, ax=None) -> Axes` draws, `save(fig, name)` writes. Nothing here computes."""
+"""Figures: `plot_*(data, ax=None) -> Axes` draws, `save(fig, name)` writes. No statistic is computed here.
+
+Every `plot_*` returns the axes it drew on: `ax`, or by default the current ones or, where the size matters, new ones.
+"""
 
 import unicodedata
 from collections.abc import Sequence
@@ -62,16 +65,14 @@ def plot_scenario_bars(items: pd.DataFrame, column: str = "delta", ax: Axes | No
         items: Rows of one model and language with `scenario`, `pooling` and `column`, as `scores.by_item` makes them.
             Where a scenario has several items, the bar is their mean and a line its 95 % bootstrap interval.
         column: What the bars show.
-        ax: Where to draw; the current axes by default.
+        ax: Where to draw.
     """
     ax = ax or plt.gca()
     order = list(dict.fromkeys(items["scenario"]))[:8]
     style = {"errorbar": ("ci", 95), "seed": 0, "err_kws": {"linewidth": 1}}
     sns.barplot(items, x="scenario", y=column, hue="pooling", order=order, ax=ax, **style)
-    for container, hatch in zip([c for c in ax.containers if hasattr(c, "patches")], HATCHES, strict=False):
-        for bar in container.patches:
-            bar.set_hatch(hatch)
-            bar.set_edgecolor("white")
+    for bars, hatch in zip(ax.containers, HATCHES, strict=False):
+        plt.setp(bars.patches, hatch=hatch, edgecolor="white")
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xticks(range(len(order)), scenario_titles(order, items["language"].iloc[0]), fontsize=8)
     ax.set(xlabel="", ylabel=column)
@@ -84,13 +85,13 @@ def plot_pieces(tokens: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     Args:
         tokens: One row for each token with `tokenizer`, `piece`, `id` and `kind`, a key of `PIECES`.
-        ax: Where to draw; the current axes by default. Axes that share their x get one scale.
+        ax: Where to draw. Axes that share their x get one scale.
     """
     ax = ax or plt.gca()
-    names = list(dict.fromkeys(tokens["tokenizer"]))
-    for row, name in enumerate(names):
+    rows = dict(list(tokens.groupby("tokenizer", sort=False)))
+    for row, pieces in enumerate(rows.values()):
         end = 0.0
-        for token in tokens[tokens["tokenizer"] == name].itertuples():
+        for token in pieces.itertuples():
             columns = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in token.piece)
             width = max(columns + 1, 5.5)
             ax.add_patch(Rectangle((end, row - 0.25), width, 0.5, **PIECES[token.kind]))
@@ -99,26 +100,20 @@ def plot_pieces(tokens: pd.DataFrame, ax: Axes | None = None) -> Axes:
             ax.text(end + width / 2, row + 0.4, str(token.id), ha="center", va="center", fontsize=7, color="#555555")
             end += width + 0.6
         ax.set_xlim(-0.3, max(end, ax.get_xlim()[1]))
-    ax.set(ylim=(len(names) - 0.4, -0.4))
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(length=0, labelbottom=False)
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    return ax
+    ax.set(ylim=(len(rows) - 0.4, -0.4))
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(labelbottom=False)
+    return _bare(ax)
 
 
 def plot_token_counts(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws tokens over characters, a mark for each text, with lines at one and five characters a token.
 
-    Args:
-        counts: One row for each text and model with `characters`, `tokens`, `language` and `model`.
-        ax: Where to draw; the current axes by default.
+    `counts` has one row for each text and model with `characters`, `tokens`, `language` and `model`.
     """
     ax = ax or plt.gca()
-    markers = list(MARKERS[: counts["model"].nunique()])
-    sns.scatterplot(
-        counts, x="characters", y="tokens", hue="language", style="model", markers=markers, s=60, alpha=0.6, ax=ax
-    )
+    look = {"markers": list(MARKERS[: counts["model"].nunique()]), "s": 60, "alpha": 0.6}
+    sns.scatterplot(counts, x="characters", y="tokens", hue="language", style="model", ax=ax, **look)
     most = counts["tokens"].max() + 1
     for slope in (1, 5):
         ax.axline((0, 0), slope=1 / slope, color="grey", linestyle=":")
@@ -140,22 +135,15 @@ def plot_token_vectors(vectors: np.ndarray, pieces: Sequence[str], ax: Axes | No
 
 
 def plot_slots(pieces: Sequence[Sequence[str]], mask: np.ndarray, lengths: np.ndarray, ax: Axes | None = None) -> Axes:
-    """Draws a padded batch, a cell for each slot with its piece and its vector's length; padded slots are hatched.
+    """Draws a padded batch: a cell for each slot with its piece and its vector's length; padded slots are hatched.
 
-    Args:
-        pieces: What stands in each slot, `(batch, tokens)`.
-        mask: The attention mask, `(batch, tokens)`.
-        lengths: The length of each slot's vector, `(batch, tokens)`.
-        ax: Where to draw; the current axes by default.
+    `pieces`, the attention `mask` and the vectors' `lengths` all have the shape `(batch, tokens)`.
     """
     ax = ax or plt.gca()
-    rows = zip(pieces, lengths, strict=True)
-    texts = [[f"{piece}\n{length:.1f}" for piece, length in zip(*row, strict=True)] for row in rows]
-    bar = {"label": "vector length"}
+    texts = np.vectorize("{}\n{:.1f}".format)(pieces, lengths)
+    style = {"cmap": "Blues", "linewidths": 2, "cbar_kws": {"label": "vector length"}, "annot_kws": {"color": "black"}}
     top = 2 * lengths.max()  # keeps the cells light, so that the text can be read
-    sns.heatmap(lengths, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=top, linewidths=2, cbar_kws=bar, ax=ax)
-    for text in ax.texts:
-        text.set_color("black")
+    sns.heatmap(lengths, annot=texts, fmt="", vmin=0, vmax=top, ax=ax, **style)
     for row, slot in np.argwhere(mask == 0):
         ax.add_patch(Rectangle((slot, row), 1, 1, fill=False, edgecolor="#888888", hatch="//", linewidth=0))
     ax.set(xlabel="slot", ylabel="sentence")
@@ -185,7 +173,7 @@ def plot_candidates(scores: pd.DataFrame, summary: pd.DataFrame, ax: Axes | None
         scores: Rows of one model and language with `pooling`, `candidate` and `cosine`.
         summary: One row for each pooling, in the order drawn, with `delta` and `auc`, which stand under the columns,
             the largest in bold; where weak candidates were scored, `strong_over_weak` and `items`, too.
-        ax: Where to draw; the current axes by default.
+        ax: Where to draw.
     """
     ax = ax or plt.gca()
     first = ax.get_subplotspec().is_first_col()
@@ -223,7 +211,7 @@ def plot_candidate_map(
         scores: Rows of one model, language and pooling in the order of `scores.score(…, every_candidate=True)`.
         items: The scenario rows that were scored; the first eight are drawn.
         label_candidates: Whether the candidates' texts stand under the columns.
-        ax: Where to draw; the current axes by default.
+        ax: Where to draw.
     """
     ax = ax or plt.gca()
     size, shown = len(items), min(len(items), 8)
@@ -232,22 +220,17 @@ def plot_candidate_map(
         for candidate in CANDIDATES
     ]
     cosines = np.hstack(blocks)
-    image = ax.imshow(cosines, aspect="auto")
-    ax.figure.colorbar(image, ax=ax, label="cosine", pad=0.01)
+    ax.figure.colorbar(ax.imshow(cosines, aspect="auto"), ax=ax, label="cosine", pad=0.01)
     for block, candidate in enumerate(CANDIDATES):
         centre, colour = (block + 0.5) * shown - 0.5, CANDIDATE_STYLE[candidate][0]
         ax.text(centre, 1.03, candidate, ha="center", color=colour, transform=ax.get_xaxis_transform())
         ax.axvline(block * shown - 0.5, color="white", linewidth=4)
-        diagonal = np.arange(shown)
-        ax.plot(block * shown + diagonal, diagonal, ".", color="white", markersize=3)
+        ax.plot(block * shown + np.arange(shown), range(shown), ".", color="white", markersize=3)
     ax.plot(cosines.argmax(axis=1), range(shown), "o", markerfacecolor="none", color="#D55E00", markersize=13, mew=2)
     columns = [_short(text) for candidate in CANDIDATES for text in items[candidate][:shown]]
     ax.set_xticks(range(3 * shown), columns if label_candidates else [], rotation=90, fontsize=8)
     ax.set_yticks(range(shown), [_short(text) for text in items["query"][:shown]], fontsize=9)
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    return ax
+    return _bare(ax)
 
 
 def plot_intervals(table: pd.DataFrame, column: str, named: Sequence[str], ax: Axes | None = None) -> Axes:
@@ -257,12 +240,12 @@ def plot_intervals(table: pd.DataFrame, column: str, named: Sequence[str], ax: A
         table: One row for each pooling with `pooling`, `column`, `<column>_low` and `<column>_high`.
         column: The statistic.
         named: Poolings with a colour and a marker of their own; the others are grey dots.
-        ax: Where to draw; the current axes by default.
+        ax: Where to draw.
     """
     ax = ax or plt.gca()
-    for row, (_, line) in enumerate(table.iterrows()):
-        place = list(named).index(line["pooling"]) if line["pooling"] in named else None
-        colour, marker = ("#999999", ".") if place is None else (f"C{place}", MARKERS[place])
+    looks = {pooling: (f"C{place}", MARKERS[place]) for place, pooling in enumerate(named)}
+    for row, line in enumerate(table.to_dict("records")):
+        colour, marker = looks.get(line["pooling"], ("#999999", "."))
         ax.hlines(row, line[f"{column}_low"], line[f"{column}_high"], colour, linewidth=2)
         ax.plot(line[column], row, marker, color=colour, markersize=9)
     ax.set_yticks(range(len(table)), table["pooling"])
@@ -272,17 +255,10 @@ def plot_intervals(table: pd.DataFrame, column: str, named: Sequence[str], ax: A
     return ax
 
 
-def _short(text: str) -> str:
-    width = 30 if text.isascii() else 14
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
 def plot_common_factor(ratios: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws ratios with the intervals that rounding leaves them, and the band that lies in all intervals.
 
-    Args:
-        ratios: One row for each ratio, with `low`, `ratio` and `high`; the index names them.
-        ax: Where to draw; the current axes by default.
+    `ratios` has one row for each, with `low`, `ratio` and `high`; the index names them.
     """
     ax = ax or plt.gca()
     low, ratio, high = (ratios[column] for column in ("low", "ratio", "high"))
@@ -298,17 +274,13 @@ def plot_common_factor(ratios: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def plot_lengths(raw: dict[tuple[str, str], np.ndarray], normalized: dict, ax: Axes | None = None) -> Axes:
     """Draws how long sentence vectors are before and after normalizing, a mark for each.
 
-    Args:
-        raw: Vectors `(texts, dim)` by (model, pooling).
-        normalized: The same vectors, normalized.
-        ax: Where to draw; the current axes by default.
+    `raw` and `normalized` hold vectors `(texts, dim)` by (model, pooling).
     """
     ax = ax or plt.gca()
-    for vectors, marker, label in ((raw, "o", "raw"), (normalized, "_", "normalized")):
+    for vectors, look, label in ((raw, "C0o", "raw"), (normalized, "C1_", "normalized")):
         for place, some in enumerate(vectors.values()):
             across = place + np.linspace(-0.25, 0.25, len(some))
-            color = "C0" if marker == "o" else "C1"
-            ax.plot(across, np.linalg.norm(some, axis=1), marker, color=color, label="" if place else label)
+            ax.plot(across, np.linalg.norm(some, axis=1), look, label="" if place else label)
     ax.set_xticks(range(len(raw)), [", ".join(key) for key in raw])
     ax.set(ylim=0, ylabel="length of the sentence vector")
     ax.set_title("Raw vectors have many lengths, normalized ones have one")
@@ -319,17 +291,15 @@ def plot_lengths(raw: dict[tuple[str, str], np.ndarray], normalized: dict, ax: A
 def plot_winners(wins: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws how many searches each text wins against the length of its raw vector.
 
-    Args:
-        wins: One row for each text, with `text`, `gloss`, `length`, and the wins `raw dot product` and `cosine`.
-        ax: Where to draw; the current axes by default.
+    `wins` has one row for each text, with `text`, `gloss`, `length`, and the wins `raw dot product` and `cosine`.
     """
     ax = ax or plt.gca()
     for label, marker in (("raw dot product", "o"), ("cosine", "^")):
         ax.plot(wins["length"], wins[label], marker, alpha=0.8, label=f"ranked by {label}")
     star = wins.loc[wins["raw dot product"].idxmax()]
     place = star["length"], star["raw dot product"]
-    said = f"{star['text']}\n{star['gloss']}"
-    ax.annotate(said, place, (-10, 0), textcoords="offset points", ha="right", va="center")
+    beside = {"textcoords": "offset points", "ha": "right", "va": "center"}
+    ax.annotate(f"{star['text']}\n{star['gloss']}", place, (-10, 0), **beside)
     ax.set(xlabel="length of the sentence's raw vector", ylabel="searches that the sentence wins")
     ax.set_title(f"By raw dot product one sentence wins {place[1]} of {len(wins) - 1} searches")
     ax.margins(y=0.12)
@@ -340,16 +310,13 @@ def plot_winners(wins: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def plot_mixed_index(documents: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws one search in an index that holds raw and normalized vectors: each document's score against its cosine.
 
-    A thin line shows how far its length lifts a raw document off its cosine.
-
-    Args:
-        documents: One row for each document, with `cosine`, `score` and `raw`; the index holds the texts.
-        ax: Where to draw; the current axes by default.
+    A thin line shows how far its length lifts a raw document off its cosine. `documents` has one row for each, with
+    `cosine`, `score` and `raw`; the index holds the texts.
     """
     ax = ax or plt.gca()
-    for raw, marker in ((True, "o"), (False, "^")):
+    for raw, marker, label in ((True, "o", "stored raw"), (False, "^", "stored normalized")):
         some = documents[documents["raw"] == raw]
-        ax.plot(some["cosine"], some["score"], marker, label="stored raw" if raw else "stored normalized")
+        ax.plot(some["cosine"], some["score"], marker, label=label)
         ax.vlines(some["cosine"], some["cosine"], some["score"], color="#999999", linewidth=1)
     for what, column, away, side in (("dot product", "score", 10, "bottom"), ("cosine", "cosine", -10, "top")):
         text = documents[column].idxmax()
@@ -366,23 +333,17 @@ def plot_mixed_index(documents: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def plot_token_weights(weights: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws what each pooling gives each token, a row for each pooling; zeros are blank, padding is hatched.
 
-    Args:
-        weights: The weights; the index holds the poolings, the columns the pieces. The row of `max` holds shares.
-        ax: Where to draw; by default a figure of its own.
+    The index of `weights` holds the poolings, its columns the pieces; the row of `max` holds shares.
     """
     ax = ax or plt.subplots(figsize=(9.5, 4))[1]
-    texts = [[f"{weight:.2f}" if weight else "" for weight in row] for row in weights.to_numpy()]
+    weights = weights.rename({"max": "max (dimensions won)"})
     style = {"cmap": "Blues", "norm": PowerNorm(0.5, 0, 1.2), "linewidths": 2, "cbar": False}
-    sns.heatmap(weights, annot=texts, fmt="", mask=weights == 0, ax=ax, **style)
-    names = ["max (dimensions won)" if name == "max" else name for name in weights.index]
-    ax.set_yticks(np.arange(len(names)) + 0.5, names)
-    ax.set_xticks(np.arange(len(weights.columns)) + 0.5, weights.columns, rotation=0, fontsize=9)
+    sns.heatmap(weights, annot=True, fmt=".2f", mask=weights == 0, xticklabels=True, yticklabels=True, ax=ax, **style)
+    ax.tick_params(axis="x", rotation=0, labelsize=9)
     for column in np.flatnonzero(weights.columns == "[PAD]"):
         ax.add_patch(Rectangle((column, 0), 1, len(weights), facecolor="none", edgecolor="#BBBBBB", hatch="//", lw=0))
     ax.set_title("Poolings differ in whom they listen to, and none listens to padding")
-    ax.grid(False)
-    ax.tick_params(length=0)
-    return ax
+    return _bare(ax)
 
 
 def plot_neighbours(cosines: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -409,9 +370,7 @@ def plot_neighbours(cosines: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def plot_poolings_apart(cosines: dict[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
     """Draws the cosines between the poolings of two models in one square, one below the diagonal and one above.
 
-    Args:
-        cosines: Two square tables by the name of their model, poolings in index and columns.
-        ax: Where to draw; by default a figure of its own.
+    `cosines` holds two square tables by the name of their model, poolings in index and columns.
     """
     ax = ax or plt.subplots(figsize=(8.5, 5.2))[1]
     (low, below), (high, above) = cosines.items()
@@ -420,6 +379,17 @@ def plot_poolings_apart(cosines: dict[str, pd.DataFrame], ax: Axes | None = None
     sns.heatmap(both, mask=diagonal, cbar_kws={"label": "cosine"}, ax=ax, **style)
     ax.set_xticks(ax.get_xticks(), below.columns, rotation=30, ha="right")
     ax.set_title(f"Two poolings of one sentence can be far apart\n(below the diagonal {low}, above it {high})")
+    return _bare(ax)
+
+
+def _bare(ax: Axes) -> Axes:
+    """Leaves the cells of a table alone: no grid, frame or tick marks."""
     ax.grid(False)
+    ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return ax
+
+
+def _short(text: str) -> str:
+    width = 30 if text.isascii() else 14
+    return text if len(text) <= width else text[: width - 1] + "…"

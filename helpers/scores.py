@@ -11,8 +11,8 @@ from sentence_transformers import SentenceTransformer
 from helpers.encode import embed
 from helpers.paths import output
 from helpers.pooling import POOLINGS
+from helpers.scenarios import CANDIDATES
 
-CANDIDATES = ("strong", "weak", "unrelated")
 COLUMNS = ["model", "language", "pooling", "normalized", "scenario", "item", "candidate", "cosine"]
 STUDY = ["model", "language", "pooling"]
 RESAMPLES = 2000
@@ -96,7 +96,7 @@ def summary(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     rows = []
     for study, items in by_item(scores).groupby(STUDY, sort=False):
         strong, weak, unrelated = (items[candidate].to_numpy() for candidate in CANDIDATES)
-        over_weak, over_unrelated = _closer(strong, weak).mean(), _closer(strong, unrelated).mean()
+        over_weak, over_unrelated = _closer(strong, weak), _closer(strong, unrelated)
         row = dict(zip(STUDY, study, strict=True)) | {"items": len(items)}
         row |= {candidate: items[candidate].mean() for candidate in CANDIDATES}
         row |= _with_interval("delta", items["delta"].to_numpy(), statistic=np.mean, seed=seed)
@@ -144,12 +144,11 @@ def interval(
 def auc(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarray:
     """Returns the probability that a random positive exceeds a random negative, ties counting half.
 
-    The area under the ROC curve, as `sklearn.metrics.roc_auc_score` computes it, but over any axis at once.
+    The area under the ROC curve, as `sklearn.metrics.roc_auc_score` computes it, but over any axis at once: Mann and
+    Whitney's U as a share of the pairs.
     """
-    positive, negative = (np.moveaxis(np.asarray(values), axis, -1) for values in (positive, negative))
-    ranks = stats.rankdata(np.concatenate([positive, negative], axis=-1), axis=-1)  # Mann and Whitney's U, by ranks
-    count, others = positive.shape[-1], negative.shape[-1]
-    return (ranks[..., :count].sum(axis=-1) - count * (count + 1) / 2) / (count * others)
+    u = stats.mannwhitneyu(positive, negative, axis=axis, method="asymptotic").statistic
+    return u / (positive.shape[axis] * negative.shape[axis])
 
 
 def ranks(scores: pd.DataFrame) -> pd.DataFrame:
@@ -196,5 +195,5 @@ def _cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return ((left * right).sum(axis=1, dtype=np.float64) / lengths).round(ROUNDING)
 
 
-def _closer(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return (first > second) + 0.5 * (first == second)
+def _closer(first: np.ndarray, second: np.ndarray) -> float:
+    return np.heaviside(first - second, 0.5).mean()

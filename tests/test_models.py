@@ -16,7 +16,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from sentence_transformers import SentenceTransformer
 
 from helpers import models, weights
-from helpers.paths import MODELS, ROOT
+from helpers.paths import DATA, MODELS, ROOT
 
 EMBEDDED = "embedded, and always at hand, are minilm, e5-small, smollm2, tiny-qwen3"
 
@@ -58,7 +58,7 @@ def hub_error(kind: type[Exception]) -> Exception:
 
 
 @pytest.mark.parametrize("name", models.EMBEDDED)
-def test_an_embedded_model_loads_quietly(embedded, name, capfd):
+def test_an_embedded_model_loads_quietly(name, capfd):
     model = models.load(name)
     assert isinstance(model, SentenceTransformer)
     assert not model.training
@@ -80,9 +80,11 @@ def test_an_embedded_folder_needs_no_code_of_ours():
 
 def test_the_table_and_the_weights_name_the_same_models():
     assert list(models.EMBEDDED) == list(weights.SOURCES)
+    listed = (DATA / "DATA.md").read_text(encoding="utf-8")
     for name, model in models.EMBEDDED.items():
-        assert model.name == name
-        assert model.package == weights.SOURCES[name].package
+        assert f"| `{name}` |" in listed
+        assert model.origin in listed
+        assert f"| `{weights.SOURCES[name].package}` |" in listed
 
 
 def test_a_folder_loads_like_the_name(embedded, folder):

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -31,8 +32,10 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def add(root: Path, name: str, *sources: str, **metadata: object) -> Path:
+def add(root: Path, name: str, *sources: str, parameters: str = "", **metadata: object) -> Path:
     cells = [new_markdown_cell(f"# {name}"), *[new_code_cell(source) for source in sources]]
+    if parameters:
+        cells.insert(1, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     about = {"question": "why?", "minutes": 1, "models": [], **metadata}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     path = root / "notebooks" / f"{name}.ipynb"
@@ -88,6 +91,20 @@ def test_needs_are_waited_for(lab: Path, tmp_path: Path) -> None:
     assert [one.error for one in runner.run([after, slow], tmp_path / "place")] == ["", ""]
 
 
+def test_two_run_at_once(lab: Path, tmp_path: Path) -> None:
+    meet = """
+import os, pathlib, time
+here = pathlib.Path(os.environ["POOLING_LAB_OUTPUT"])
+(here / "{own}").touch()
+until = time.monotonic() + 60
+while not (here / "{other}").exists():
+    assert time.monotonic() < until, "the other notebook never came"
+    time.sleep(0.1)
+"""
+    paths = [add(lab, "01_a", meet.format(own="a", other="b")), add(lab, "02_b", meet.format(own="b", other="a"))]
+    assert [one.error for one in runner.run(paths, tmp_path / "place")] == ["", ""]
+
+
 def test_a_cell_that_never_ends_is_stopped(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "SECONDS_A_CELL", 2)
     start = time.monotonic()
@@ -97,10 +114,7 @@ def test_a_cell_that_never_ends_is_stopped(lab: Path, tmp_path: Path, monkeypatc
 
 
 def test_parameters_reach_only_the_notebooks_that_take_them(lab: Path, tmp_path: Path) -> None:
-    path = add(lab, "01_a", "MODEL = ''", "print(MODEL)")
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[1].metadata["tags"] = ["parameters"]
-    nbformat.write(notebook, path)
+    path = add(lab, "01_a", "print(MODEL)", parameters="MODEL = ''")
     runner.run([path], tmp_path / "place", {"MODEL": "minilm", "LANGUAGE": "zh"})
     executed = nbformat.read(tmp_path / "place" / "notebooks" / path.name, as_version=4)
     assert executed.cells[-1].outputs[0].text == "minilm\n"
@@ -187,3 +201,95 @@ def test_report_links_pages_and_loads_nothing_from_elsewhere(lab: Path, tmp_path
     assert 'href="02_b.html"' in page
     assert re.search(r"<summary>Hint</summary>\s*<ul>\s*<li>look</li>\s*</ul>\s*</details>", page), "hints stay folded"
     assert not any(f'{attribute}="http' in page for attribute in ("src", "link href"))
+
+
+# A study of the reader's own, and the exit status
+
+PARAMETERS = "MODEL = ''\nLANGUAGE = ''\nSCENARIOS = ''"
+MINE = "language,scenario,item,query,strong,weak,unrelated\nzh,mine,1,我饿了,肚子咕咕叫,我刚吃完饭,天空是蓝色的\n"
+
+
+@pytest.fixture
+def study(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lab with one study notebook, which prints what it is given, and one that belongs to no study."""
+    write = WRITE.format(name="05_study", value=1)
+    add(lab, "05_study", "print(MODEL, LANGUAGE, SCENARIOS)", write, parameters=PARAMETERS, study=True)
+    add(lab, "06_other", "raise ValueError('no part of a study')")
+    (lab / "mine.csv").write_text(MINE, encoding="utf-8")
+    listed = runner.notebooks
+    monkeypatch.setattr(runner, "notebooks", lambda root=lab: listed(root))
+    monkeypatch.setattr(runner, "ROOT", lab)
+    monkeypatch.setattr(runner, "BUILD", lab / "build")
+    monkeypatch.chdir(lab)
+    return lab
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["notebooks", *arguments])
+    return runner.main()
+
+
+def outside_build(root: Path) -> dict[str, bytes]:
+    return {name: content for name, content in snapshot(root).items() if not name.startswith("build/")}
+
+
+def test_a_study_goes_into_build_alone(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = outside_build(study)
+    assert command(monkeypatch, "reproduce", "--model=tiny-qwen3", "--language=zh", "--scenarios=mine.csv") == 0
+    assert outside_build(study) == before
+    assert [path.name for path in (study / "build").iterdir()] == ["tiny-qwen3"]
+    place = study / "build/tiny-qwen3"
+    executed = nbformat.read(place / "notebooks/05_study.ipynb", as_version=4)
+    assert executed.cells[3].outputs[0].text == f"tiny-qwen3 zh {study / 'mine.csv'}\n"
+    assert not (place / "notebooks/06_other.ipynb").exists()
+    assert (place / "report/05_study.html").exists()
+    said = capsys.readouterr().out
+    assert re.search(r"05_study +\d+  ok +05_study\.csv", said)
+    assert said.endswith("Report: build/tiny-qwen3/report/index.html\n")
+
+
+def test_a_study_that_fails_keeps_the_last_one(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(study, "05_study", "raise ValueError('too cold')", parameters=PARAMETERS, study=True)
+    last = study / "build/embedded-zh/last"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    assert command(monkeypatch, "reproduce", "--language=zh") == 1
+    assert "notebooks/05_study.ipynb, cell 3: ValueError: too cold" in capsys.readouterr().err
+    assert last.exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--scenarios=gone.csv", "gone.csv does not exist; check the path and the name"),
+        ("--language=fr", "No scenario is in language 'fr'; there are zh, en."),
+        ("--model=nobody/nothing", "'nobody/nothing' is not a model folder here and could not be fetched"),
+    ],
+)
+def test_a_study_that_cannot_be_starts_nothing(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, says: str
+) -> None:
+    assert command(monkeypatch, "reproduce", argument) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.endswith("Nothing in git was changed.\n")
+    assert not (study / "build").exists()
+
+
+def test_verify_says_what_differs(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (study / "notebooks/06_other.ipynb").unlink()
+    monkeypatch.setattr(runner.readme, "differences", lambda root: [])
+    monkeypatch.setattr(runner.verify, "__defaults__", (study, True))
+    assert command(monkeypatch, "verify") == 1
+    said = capsys.readouterr().err
+    assert "notebooks/05_study.ipynb: cell 2: other kinds of output" in said
+    assert "data/results/05_study.csv: is new" in said
+    runner.publish(study / "build/verify", runner.notebooks(), study)
+    assert command(monkeypatch, "verify") == 0
+    assert "agrees with a fresh run" in capsys.readouterr().out

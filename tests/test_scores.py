@@ -20,8 +20,12 @@ VALUES = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=12
 
 
 @pytest.fixture(scope="module")
-def table(embedded: Callable[[str], SentenceTransformer]) -> pd.DataFrame:
-    english = read().query("language == 'en' and source == 'translation'")
+def english() -> pd.DataFrame:
+    return read().query("language == 'en' and source == 'translation'")
+
+
+@pytest.fixture(scope="module")
+def table(embedded: Callable[[str], SentenceTransformer], english: pd.DataFrame) -> pd.DataFrame:
     return scores.score(embedded("minilm"), "minilm", english, ("cls", "mean"), every_candidate=True)
 
 
@@ -43,9 +47,9 @@ def test_score_is_one_row_for_each_pooling_item_and_candidate(table: pd.DataFram
 
 
 def test_cosines_are_those_of_sentence_transformers(
-    table: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]
+    table: pd.DataFrame, english: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]
 ) -> None:
-    english = read().query("language == 'en' and source == 'translation'").set_index("scenario")
+    english = english.set_index("scenario")
     texts = english[["query", *scores.CANDIDATES]].to_numpy().ravel().tolist()
     vectors = dict(zip(texts, embedded("minilm").encode(texts), strict=True))
     for row in table[table["pooling"] == "mean"].itertuples():
@@ -54,9 +58,8 @@ def test_cosines_are_those_of_sentence_transformers(
 
 
 def test_own_candidates_do_not_depend_on_the_others(
-    table: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]
+    table: pd.DataFrame, english: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]
 ) -> None:
-    english = read().query("language == 'en' and source == 'translation'")
     alone = scores.score(embedded("minilm"), "minilm", english, ("cls", "mean"), normalize=False)
     key = ["pooling", "scenario", "item", "candidate"]
     own = scores.own_candidates(table).set_index(key)["cosine"]
@@ -132,7 +135,12 @@ def test_interval_is_the_same_for_the_same_seed() -> None:
     assert scores.interval(sample, seed=7) == scores.interval(sample, seed=7) != scores.interval(sample, seed=8)
 
 
-def test_ranks_by_hand(table: pd.DataFrame) -> None:
+def test_ranks_share_ties() -> None:
+    rows = tidy([0.5], [0.9], [0.5]).assign(candidate_scenario="s", candidate_item=0)
+    assert scores.ranks(rows)[["rank", "candidates"]].to_numpy().tolist() == [[2.5, 3]]
+
+
+def test_ranks_count_what_is_closer(table: pd.DataFrame) -> None:
     ranks = scores.ranks(table)
     assert set(ranks["candidates"]) == {24}
     assert len(ranks) == 2 * 8
