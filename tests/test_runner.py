@@ -166,10 +166,11 @@ def test_a_real_difference_is_said(fresh: str, committed: str) -> None:
 def test_pictures_are_compared_by_their_looks(tmp_path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    def draw(path: Path, height: float) -> Path:
+    def draw(path: Path, height: float, label: str = "cosine") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fig, ax = plt.subplots(figsize=(2, 2))
+        fig, ax = plt.subplots(figsize=(6, 4))
         ax.bar([0, 1], [1, height])
+        ax.set_ylabel(label)
         fig.savefig(path)
         plt.close(fig)
         return path
@@ -178,8 +179,9 @@ def test_pictures_are_compared_by_their_looks(tmp_path: Path) -> None:
     draw(place / "figures/01_x.png", 1.0)
     draw(root / "figures/01_x.png", 1.0001)
     assert runner.changes(place, [], root) == {}
-    draw(root / "figures/01_x.png", 0.2)
-    assert runner.changes(place, [], root) == {Path("figures/01_x.png"): "looks different"}
+    for other in ({"height": 0.99}, {"height": 1.0, "label": "cosines"}):
+        draw(root / "figures/01_x.png", **other)
+        assert runner.changes(place, [], root) == {Path("figures/01_x.png"): "looks different"}
 
 
 def test_prints_that_arrive_in_pieces_are_one_output() -> None:

@@ -130,6 +130,14 @@ def test_interval_of_equal_items_is_that_value() -> None:
     assert scores.interval(np.full(8, 0.5)) == (0.5, 0.5)
 
 
+def test_interval_does_not_hang_on_the_last_bit() -> None:
+    generator = np.random.default_rng(6)
+    for _ in range(20):
+        sample = generator.normal(0.3, 0.1, size=8).round(6)
+        moved = sample + generator.choice([-1e-6, 0, 1e-6], size=8)
+        np.testing.assert_allclose(scores.interval(moved), scores.interval(sample), atol=1e-5)
+
+
 def test_interval_is_the_same_for_the_same_seed() -> None:
     sample = np.random.default_rng(4).normal(size=12)
     assert scores.interval(sample, seed=7) == scores.interval(sample, seed=7) != scores.interval(sample, seed=8)
