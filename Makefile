@@ -43,7 +43,7 @@ ifneq ($(and $(filter $(STUDY),$(GIVEN)),$(filter-out reproduce,$(or $(MAKECMDGO
 $(error $(firstword $(filter $(STUDY),$(GIVEN))) goes with `make reproduce` alone)
 endif
 
-.PHONY: help reproduce test verify lab report clean FORCE
+.PHONY: help reproduce test verify lab report models clean FORCE
 .NOTPARALLEL: # the commands share build/, and each keeps every core busy
 .SUFFIXES:
 
@@ -73,6 +73,16 @@ lab: $(STAMP) $(MODELS) ## open the notebooks in JupyterLab, on this machine alo
 
 report: $(STAMP) ## build the HTML report from the notebooks as they are
 	@$(RUN) helpers.notebooks report
+
+models: $(STAMP) $(MODELS) ## unpack the embedded models, and mend damaged ones
+	@$(RUN) helpers.weights $(EMBEDDED)
+
+$(subst $(space),\ ,$(VENV)): $(STAMP)
+
+FORCE: ;
+
+.DEFAULT:
+	@echo "There is no command $@: make alone lists them." >&2; exit 2
 
 clean: ## remove all that these commands made outside git: build/ with its results, models/, .venv and caches
 	rm -rf build models .venv .pytest_cache .ruff_cache .hypothesis pooling_lab.egg-info

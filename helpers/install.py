@@ -57,7 +57,8 @@ def main(folder: str) -> int:
         return 130
     except OSError as problem:
         full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        print(f"Set-up stopped: {_disk_is_full() if full else problem}", file=sys.stderr)
+        other = f"{problem.filename} cannot be used ({problem.strerror}); it must be readable and writable."
+        print(f"Set-up stopped: {_disk_is_full() if full else other}", file=sys.stderr)
         return 1
     return 0
 

@@ -80,6 +80,8 @@ def load(
             )
         except Exception as error:  # whatever three libraries raise, the reader gets one sentence
             raise ModelError(_explain(name, error)) from error
+    if model.tokenizer is not None and len(model.tokenizer) <= len(model.tokenizer.all_special_ids):
+        raise ModelError(f"{name} lacks the files of its tokenizer; download or save the model again.")
     return model.eval()
 
 

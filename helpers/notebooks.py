@@ -4,38 +4,37 @@
 """
 
 import argparse
-import copy
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import nbformat
+from filelock import FileLock, Timeout
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
 from helpers import readme
+from helpers.compare import NotebookError, clean, compare_files, compare_notebooks, is_clean
+from helpers.models import EMBEDDED, ModelError, load
 from helpers.paths import BUILD, ROOT
 from helpers.scenarios import ScenarioError, read
 from helpers.weights import SOURCES, NotOnThisPlatform, WeightsError, unpack
 
 WORKERS = 2
 SECONDS_A_CELL = 900
-NUMBER = re.compile(r"(?<![\w.])[-−+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
-TOLERANCE = 1e-4
-VISIBLE = 0.2  # difference of a pixel, of 1
-VISIBLE_PIXELS = 20  # a changed letter has more; rounding moves no mark so far
+RESERVED = {"explore", "report", "reproduce", "test", "verify"}  # folders of build/ that no study may take
 KERNEL_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -43,10 +42,6 @@ KERNEL_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
 }
-
-
-class NotebookError(RuntimeError):
-    """A notebook failed, or shows something that must not be committed."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +54,8 @@ class Run:
 
 
 def notebooks(root: Path = ROOT) -> list[Path]:
-    """Lists the numbered notebooks in order."""
-    return sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    """Lists the numbered notebooks in order, leaving out copies that JupyterLab made."""
+    return sorted(path for path in (root / "notebooks").glob("*.ipynb") if re.fullmatch(r"\d\d_\w+", path.stem))
 
 
 def about(path: Path) -> dict[str, Any]:
@@ -68,8 +63,34 @@ def about(path: Path) -> dict[str, Any]:
 
     `needs` lists the notebooks that must run before it; a `study` takes MODEL, LANGUAGE and SCENARIOS; a `long` one is
     left out of `make test`.
+
+    Raises:
+        NotebookError: The file is no notebook, or says nothing of itself.
     """
-    return dict(nbformat.read(path, as_version=4).metadata["pooling_lab"])
+    try:
+        return dict(nbformat.read(path, as_version=4).metadata["pooling_lab"])
+    except (KeyError, ValueError, nbformat.reader.NotJSONError) as problem:
+        raise NotebookError(
+            f"notebooks/{path.name} is not a notebook of the lab ({type(problem).__name__}): mend it, or give it a "
+            "name without a number."
+        ) from None
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keeps two runs from sharing the folders in `build/`.
+
+    Raises:
+        NotebookError: Another run is going on.
+    """
+    BUILD.mkdir(exist_ok=True)
+    try:
+        with FileLock(BUILD / ".run.lock", timeout=0):
+            yield
+    except Timeout:
+        raise NotebookError(
+            "Another run of this lab is going on: wait for its end, or stop it."
+        ) from None
 
 
 def run(paths: list[Path], place: Path, parameters: dict[str, str] | None = None) -> list[Run]:
@@ -121,115 +142,20 @@ def _execute(path: Path, target: Path, parameters: dict[str, str] | None, second
             execution_timeout=seconds_a_cell,
             start_timeout=120,
             progress_bar=False,
-            extra_arguments=["--Application.log_level=40"],  # no word about the transport between kernel and runner
+            extra_arguments=["--Application.log_level=50"],  # no word about transport or interrupts
         )
     except papermill.PapermillExecutionError as problem:
         error = f"cell {problem.exec_count}: {problem.ename}: {problem.evalue}\n{_indent(problem.source)}"
     except (CellTimeoutError, DeadKernelError) as problem:
-        error = f"{type(problem).__name__}: {problem}"
+        cells = [cell for cell in nbformat.read(target, as_version=4).cells if cell.cell_type == "code"]
+        count = next((n for n, cell in enumerate(cells, 1) if cell.execution_count is None), len(cells))
+        reason = "took too long" if isinstance(problem, CellTimeoutError) else "killed its kernel: was memory short?"
+        error = f"cell {count} {reason} ({type(problem).__name__})\n{_indent(cells[count - 1].source)}"
     return Run(path.stem, time.monotonic() - start, error)
 
 
 def _indent(text: str) -> str:
     return "\n".join("      " + line for line in text.splitlines()[:12])
-
-
-def clean(notebook: NotebookNode) -> NotebookNode:
-    """Returns an executed notebook without what changes from run to run: timings, paths of the run, kernel versions.
-
-    Raises:
-        NotebookError: A cell wrote to stderr, as warnings do; they are mended, not committed.
-    """
-    notebook = copy.deepcopy(notebook)
-    own = notebook.metadata.get("pooling_lab", {})
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-            "pooling_lab": own,
-        }
-    )
-    count = 0
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
-        if cell.cell_type != "code":
-            continue
-        count += bool(cell.source.strip())
-        cell.execution_count = count
-        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)  # how many pieces a print comes in depends on timing
-        for one in cell.outputs:
-            if one.get("name") == "stderr":
-                raise NotebookError(f"cell {count} wrote a warning: {one.text.strip().splitlines()[-1]}")
-            one.pop("metadata", None)
-            if one.output_type != "stream":
-                one["metadata"] = {}
-            if "execution_count" in one:
-                one.execution_count = count
-    return notebook
-
-
-def compare(fresh: NotebookNode, committed: NotebookNode) -> list[str]:
-    """Lists where two runs of a notebook disagree: numbers beyond the tolerance, or any other text."""
-    found = []
-    pairs = zip(_code_cells(fresh), _code_cells(committed), strict=True)
-    for number, (new, old) in enumerate(pairs, start=1):
-        new_texts, old_texts = _texts(new), _texts(old)
-        if new_texts.keys() != old_texts.keys():
-            found.append(
-                f"cell {number}: other kinds of output ({', '.join(new_texts)} against {', '.join(old_texts)})"
-            )
-            continue
-        for key, text in new_texts.items():
-            if problem := compare_text(text, old_texts[key]):
-                found.append(f"cell {number}: {problem}")
-    return found
-
-
-def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def _texts(cell: NotebookNode) -> dict[str, str]:
-    """Returns a cell's outputs by place and kind; a picture stands for itself by its kind alone."""
-    texts = {}
-    for place, one in enumerate(cell.outputs):
-        data = {"stdout": one.text} if one.output_type == "stream" else one.get("data", {})
-        for kind, text in data.items():
-            texts[f"{place} {kind}"] = text if kind == "stdout" or kind.startswith("text/") else ""
-    return texts
-
-
-def compare_text(fresh: str, committed: str) -> str:
-    """Compares two texts, numbers within a tolerance and the rest exactly.
-
-    Whole numbers must be equal. Numbers with decimals may differ by two units of their last printed place or by 1e-4,
-    absolute or relative, whichever is largest: more than float32 arithmetic differs between processors.
-
-    Returns:
-        The first disagreement in words, or an empty string.
-    """
-    new_words, old_words = NUMBER.split(fresh), NUMBER.split(committed)
-    new_numbers, old_numbers = NUMBER.findall(fresh), NUMBER.findall(committed)
-    for new, old in zip(new_numbers, old_numbers, strict=False):
-        if not _close(new, old):
-            return f"{new} against {old} in git"
-    if new_words == old_words:
-        return ""
-    new_lines, old_lines = fresh.splitlines(), committed.splitlines()
-    changed = next((pair for pair in zip(new_lines, old_lines, strict=False) if pair[0] != pair[1]), ("more lines", ""))
-    return f"{changed[0]!r} against {changed[1]!r} in git"
-
-
-def _close(new: str, old: str) -> bool:
-    if new == old:
-        return True
-    if not any(mark in new + old for mark in ".e"):
-        return False
-    decimals = min(len(text.partition(".")[2].partition("e")[0]) for text in (new, old))
-    first, second = float(new.replace("−", "-")), float(old.replace("−", "-"))
-    allowed = max(TOLERANCE, TOLERANCE * abs(second), 0 if "e" in new + old else 2.001 * 10**-decimals)
-    return abs(first - second) <= allowed
 
 
 def changes(place: Path, paths: Iterable[Path], root: Path = ROOT) -> dict[Path, str]:
@@ -249,20 +175,20 @@ def changes(place: Path, paths: Iterable[Path], root: Path = ROOT) -> dict[Path,
     for path in paths:
         name = path.relative_to(path.parent.parent)
         fresh, committed = _read(place / name), nbformat.read(root / name, as_version=4)
-        if problems := compare(fresh, committed):
+        if problems := compare_notebooks(fresh, committed):
             found[name] = "; ".join(problems)
-        elif not _is_clean(committed):
-            found[name] = "holds volatile metadata"
+        elif not is_clean(committed):
+            found[name] = "holds what changes from run to run"
     for new in sorted([*place.glob("data/results/*"), *place.glob("figures/*")]):
         name = new.relative_to(place)
-        if problem := _compare_files(new, root / name):
+        if problem := compare_files(new, root / name):
             found[name] = problem
     return found
 
 
 def stale(place: Path, root: Path = ROOT) -> list[Path]:
-    """Lists committed results and figures that a run of all notebooks did not write."""
-    committed = [*root.glob("data/results/*"), *root.glob("figures/*")]
+    """Lists committed results and figures that a run of all notebooks did not write; hidden files do not count."""
+    committed = [*root.glob("data/results/[!.]*"), *root.glob("figures/[!.]*")]
     return sorted(name for path in committed if not (place / (name := path.relative_to(root))).exists())
 
 
@@ -270,27 +196,7 @@ def _read(path: Path) -> NotebookNode:
     try:
         return clean(nbformat.read(path, as_version=4))
     except NotebookError as problem:
-        raise NotebookError(f"{path.stem}, {problem}") from None
-
-
-def _is_clean(notebook: NotebookNode) -> bool:
-    try:
-        return clean(notebook) == notebook
-    except NotebookError:
-        return False
-
-
-def _compare_files(new: Path, old: Path) -> str:
-    if not old.exists():
-        return "is new"
-    if new.suffix != ".png":
-        return compare_text(new.read_text(encoding="utf-8"), old.read_text(encoding="utf-8"))
-    from matplotlib.image import imread
-
-    first, second = imread(new), imread(old)
-    if first.shape != second.shape:
-        return "has another size"
-    return "looks different" if (abs(first - second) > VISIBLE).any(axis=-1).sum() > VISIBLE_PIXELS else ""
+        raise NotebookError(f"notebooks/{path.name}, {problem}") from None
 
 
 def publish(place: Path, paths: list[Path], root: Path = ROOT) -> list[Path]:
@@ -299,7 +205,7 @@ def publish(place: Path, paths: list[Path], root: Path = ROOT) -> list[Path]:
     for name in changed:
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
+        partial = place / "partial"  # outside git, should the run be killed right here
         if target.suffix == ".ipynb":
             nbformat.write(_read(place / name), partial)
         else:
@@ -366,9 +272,6 @@ def reproduce(model: str, language: str, scenarios: str) -> None:
     if own := {name: value for name, value in parameters.items() if value}:
         _study(own)
         return
-    for name in SOURCES:
-        with suppress(NotOnThisPlatform):  # a notebook that needs it takes it from the hub, or says why it cannot
-            unpack(name)
     paths, place = notebooks(), BUILD / "reproduce"
     done = _run_all(paths, place)
     readme.finding(place)  # before anything is published: does it still hold?
@@ -381,39 +284,52 @@ def reproduce(model: str, language: str, scenarios: str) -> None:
 
 def _study(own: dict[str, str]) -> None:
     """Checks the reader's own model, language and scenarios, then runs the study notebooks on them."""
-    if path := own.get("SCENARIOS"):
-        table = read(path)
-        own["SCENARIOS"] = str(Path(path).resolve())
-    else:
-        table = read()
-    if (language := own.get("LANGUAGE")) and language not in set(table["language"]):
-        raise ScenarioError(
-            f"No scenario is in language {language!r}; there are {', '.join(table['language'].unique())}."
-        )
-    if model := own.get("MODEL"):
-        _try_to_load(model)
-        if Path(model).is_dir():
-            own["MODEL"] = str(Path(model).resolve())
-    name = re.sub(
-        r"[^\w.-]+", "--", model.strip("/.") if model else f"embedded-{Path(path).stem if path else language}"
-    )
-    target, place = BUILD / name, BUILD / f".{name}.partial"
+    scenarios = Path(own["SCENARIOS"]).expanduser() if "SCENARIOS" in own else None
+    table = read(scenarios) if scenarios else read()
+    if scenarios:
+        own["SCENARIOS"] = str(scenarios.resolve())
+    if "LANGUAGE" in own:
+        own["LANGUAGE"] = language = own["LANGUAGE"].lower()
+        if language not in set(table["language"]):
+            there = ", ".join(table["language"].unique())
+            raise ScenarioError(f"No scenario is in language {language!r}; there are {there}.")
+    if "MODEL" in own:
+        try:
+            load(own["MODEL"])
+        except ModelError as problem:
+            raise NotebookError(str(problem)) from None
+        folder = Path(own["MODEL"]).expanduser()
+        if own["MODEL"] not in EMBEDDED and folder.is_dir():
+            own["MODEL"] = str(folder.resolve())
+    target = BUILD / _study_name(own)
+    place = BUILD / f".{target.name}.partial"
     paths = [path for path in notebooks() if about(path).get("study")]
     done = _run_all(paths, place, own)
     page = report(place, place / "report")
     shutil.rmtree(target, ignore_errors=True)
     place.replace(target)
     _table(done, target)
+    for warning in _warnings(target):
+        print(f"Note: {warning}")
     print(f"Report: {(target / page.relative_to(place)).relative_to(ROOT)}")
 
 
-def _try_to_load(model: str) -> None:
-    from helpers.models import ModelError, load  # imports torch, which only a study of one's own needs here
+def _study_name(own: dict[str, str]) -> str:
+    """Returns the folder in `build/` for a study: the model's name, or what stands in for it."""
+    full = own.get("MODEL") or f"embedded-{Path(own['SCENARIOS']).stem if 'SCENARIOS' in own else own['LANGUAGE']}"
+    name = re.sub(r"[^\w.-]+", "--", Path(full).name if Path(full).is_absolute() else full).strip(".")
+    if Path(full).is_absolute() or name in RESERVED or len(name.encode()) > 100:  # tell folders of one name apart
+        name = f"{name.encode()[:100].decode(errors='ignore')}-{sha256(full.encode()).hexdigest()[:6]}"
+    return name
 
-    try:
-        load(model)
-    except ModelError as problem:
-        raise NotebookError(str(problem)) from None
+
+def _warnings(place: Path) -> Iterator[str]:
+    """Yields the warnings that the notebooks of a study wrote, such as that of truncated texts."""
+    for path in notebooks(place):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for one in cell.get("outputs", []):
+                if one.get("name") == "stderr":
+                    yield from re.findall(r"Warning: (.+)", one.text)
 
 
 def verify(root: Path = ROOT, long: bool = True) -> list[str]:
@@ -433,9 +349,13 @@ def verify(root: Path = ROOT, long: bool = True) -> list[str]:
 
 
 def _run_all(paths: list[Path], place: Path, parameters: dict[str, str] | None = None) -> list[Run]:
+    for name in SOURCES:
+        with suppress(NotOnThisPlatform):  # a notebook that needs it takes it from the hub, or says why it cannot
+            unpack(name)  # checks every checksum: numbers from damaged weights would look like any others
     done = run(paths, place, parameters)
     if failed := [one for one in done if one.error]:
-        raise NotebookError("\n".join(f"notebooks/{one.name}.ipynb, {one.error}" for one in failed))
+        where = f"What ran is in {(place / 'notebooks').relative_to(ROOT)}."
+        raise NotebookError("\n".join([*(f"notebooks/{one.name}.ipynb, {one.error}" for one in failed), where]))
     return done
 
 
@@ -458,23 +378,27 @@ def main() -> int:
     commands.add_parser("verify")
     commands.add_parser("report")
     arguments = vars(parser.parse_args())
+    command = arguments.pop("command")
     try:
-        match arguments.pop("command"):
-            case "reproduce":
+        with alone():
+            if command == "reproduce":
                 reproduce(**arguments)
-            case "verify":
-                if problems := verify():
-                    raise NotebookError(
-                        "These differ from a fresh run; `make reproduce` rewrites them:\n" + "\n".join(problems)
-                    )
-                print("Every committed output agrees with a fresh run.")
-            case "report":
+            elif command == "report":
                 print(f"Report: {report(ROOT, BUILD / 'report').relative_to(ROOT)}")
+            elif problems := verify():
+                raise NotebookError(
+                    "\n".join(["These differ from a fresh run; `make reproduce` rewrites them:", *problems])
+                )
+            else:
+                print("Every committed output agrees with a fresh run.")
     except (NotebookError, ScenarioError, WeightsError, readme.FindingError) as problem:
         print(f"\n{problem}\nNothing in git was changed.", file=sys.stderr)
         return 1
+    except OSError as problem:
+        print(f"\n{problem.filename or BUILD} cannot be used: {problem.strerror or problem}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing was published.", file=sys.stderr)
+        print("\nInterrupted; run the same command again.", file=sys.stderr)
         return 130
     return 0
 

@@ -391,5 +391,6 @@ def _bare(ax: Axes) -> Axes:
 
 
 def _short(text: str) -> str:
+    text = " ".join(text.split())
     width = 30 if text.isascii() else 14
     return text if len(text) <= width else text[: width - 1] + "…"

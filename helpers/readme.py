@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated: (finding|results|notebooks) -->\n).*?(<!-- end -->)", re.DOTALL)
 STUDY = "data/results/05_eight_scenarios.csv"
 
 
@@ -25,7 +25,8 @@ def update(root: Path) -> list[Path]:
     """Rewrites the README where it differs from its sources; returns the names of the files it changed."""
     if not differences(root):
         return []
-    partial = root / ".README.md.partial"
+    partial = root / "build" / "README.partial"
+    partial.parent.mkdir(exist_ok=True)
     partial.write_text(render(root), encoding="utf-8")
     partial.replace(root / "README.md")
     return [Path("README.md")]
@@ -33,8 +34,10 @@ def update(root: Path) -> list[Path]:
 
 def differences(root: Path) -> list[str]:
     """Says whether the README differs from what its sources give."""
-    stale = render(root) != (root / "README.md").read_text(encoding="utf-8")
-    return ["README.md: its generated parts are out of date"] if stale else []
+    text = (root / "README.md").read_text(encoding="utf-8")
+    if sorted(name for _, name, _ in BLOCK.findall(text)) != sorted(BLOCKS):
+        return [f"README.md: it must hold each generated part once: {', '.join(BLOCKS)}"]
+    return ["README.md: its generated parts are out of date"] if render(root) != text else []
 
 
 def finding(root: Path) -> str:

@@ -64,7 +64,7 @@ def read(path: str | Path = DATA / "scenarios.csv") -> pd.DataFrame:
     Raises:
         ScenarioError: The file cannot be read, or holds faults; rows are counted as an editor counts lines.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     rows = _rows(_decode(path))
     items: list[dict[str, str]] = []
     faults: list[Fault] = []

@@ -216,6 +216,12 @@ def test_damaged_weights(folder, content):
     assert refusal(folder) == expected
 
 
+def test_a_folder_without_its_tokenizer(folder):
+    for file in [*folder.glob("tokenizer*"), *folder.glob("special_tokens_map.json")]:
+        file.unlink()
+    assert "lacks the files of its tokenizer" in refusal(folder)
+
+
 @pytest.mark.parametrize("part", ["", "2_Normalize"])
 def test_a_pickle_is_never_opened(folder, tmp_path, part):
     if part:  # a module with weights of its own, beside a transformer in safetensors

@@ -9,7 +9,8 @@ import pytest
 from nbformat import NotebookNode
 
 from helpers import readme
-from helpers.notebooks import about, changes, clean, notebooks, run
+from helpers.compare import clean
+from helpers.notebooks import about, alone, changes, notebooks, run, stale
 from helpers.paths import BUILD, ROOT
 
 PATHS = notebooks()
@@ -34,11 +35,14 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def fresh() -> dict[str, list[str]]:
     """Runs the short notebooks once and says, by notebook number, what differs from git."""
     place = BUILD / "test"
-    failed = {one.name: [one.error] for one in run(SHORT, place) if one.error}
-    assert not failed, failed
     found: dict[str, list[str]] = {}
-    for name, problem in changes(place, SHORT).items():
-        found.setdefault(name.name[:2], []).append(f"{name}: {problem}")
+    with alone():
+        failed = {one.name: [one.error] for one in run(SHORT, place) if one.error}
+        assert not failed, failed
+        for name, problem in changes(place, SHORT).items():
+            found.setdefault(name.name[:2], []).append(f"{name}: {problem}")
+        for name in stale(place):
+            found.setdefault(name.name[:2], []).append(f"{name}: no notebook writes it")
     return found
 
 
@@ -49,7 +53,7 @@ def test_committed_outputs_agree_with_a_fresh_run(path: Path, fresh: dict[str, l
 
 def test_every_committed_result_belongs_to_a_notebook() -> None:
     numbers = {path.name[:2] for path in PATHS}
-    files = [*ROOT.glob("data/results/*"), *ROOT.glob("figures/*")]
+    files = [*ROOT.glob("data/results/[!.]*"), *ROOT.glob("figures/[!.]*")]
     assert files
     assert [path.name for path in files if path.name[:2] not in numbers] == []
 

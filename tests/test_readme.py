@@ -54,6 +54,13 @@ def test_blocks_are_filled_and_the_rest_is_kept(root: Path) -> None:
     assert "| [01_tokens](notebooks/01_tokens.ipynb) | what is a token? | 2 | minilm, e5-small |" in text
 
 
+def test_a_part_that_is_gone_is_missed(root: Path) -> None:
+    readme.update(root)
+    path = root / "README.md"
+    path.write_text(path.read_text(encoding="utf-8").replace("<!-- generated: finding -->", ""), encoding="utf-8")
+    assert readme.differences(root) == ["README.md: it must hold each generated part once: finding, results, notebooks"]
+
+
 def test_an_up_to_date_readme_is_left_alone(root: Path) -> None:
     readme.update(root)
     before = (root / "README.md").stat()

