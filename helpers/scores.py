@@ -69,8 +69,7 @@ def score(
 
 def own_candidates(scores: pd.DataFrame) -> pd.DataFrame:
     """Keeps the rows of an `every_candidate` table in which a query meets its own item's candidates."""
-    same = scores["scenario"].eq(scores["candidate_scenario"]) & scores["item"].eq(scores["candidate_item"])
-    return scores.loc[same, COLUMNS].reset_index(drop=True)
+    return scores.loc[_is_own(scores), COLUMNS].reset_index(drop=True)
 
 
 def by_item(scores: pd.DataFrame) -> pd.DataFrame:
@@ -167,12 +166,33 @@ def ranks(scores: pd.DataFrame) -> pd.DataFrame:
         and `candidates`, how many there were.
     """
     query = [*STUDY, "scenario", "item"]
-    placed = scores.assign(
-        rank=scores.groupby(query, sort=False)["cosine"].rank(ascending=False),
-        candidates=scores.groupby(query, sort=False)["cosine"].transform("size"),
+    cosines = scores.groupby(query, sort=False)["cosine"]
+    placed = scores.assign(rank=cosines.rank(ascending=False), candidates=cosines.transform("size"))
+    return placed.loc[_is_own(scores) & scores["candidate"].eq("strong"), [*query, "rank", "candidates"]].reset_index(
+        drop=True
     )
-    own = placed["scenario"].eq(placed["candidate_scenario"]) & placed["item"].eq(placed["candidate_item"])
-    return placed.loc[own & placed["candidate"].eq("strong"), [*query, "rank", "candidates"]].reset_index(drop=True)
+
+
+def beaten(scores: pd.DataFrame) -> pd.DataFrame:
+    """Returns which share of all pairs across items each strong pair beats, ties counting half.
+
+    The pairs across items join a query with a candidate of another item, whatever its kind. The mean of the shares is
+    the AUC of strong pairs against pairs across items, which an interval over items can be put on.
+
+    Args:
+        scores: A table made with `every_candidate=True`.
+
+    Returns:
+        One row for each (model, language, pooling, scenario, item) with `auc_all`; NaN where there is no other item.
+    """
+    tables = []
+    for study, rows in scores.assign(own=_is_own(scores)).groupby(STUDY, sort=False):
+        across = np.sort(rows.loc[~rows["own"], "cosine"])
+        strong = rows[rows["own"] & rows["candidate"].eq("strong")]
+        below = [np.searchsorted(across, strong["cosine"], side) for side in ("left", "right")]
+        share = np.mean(below, axis=0) / len(across) if len(across) else np.nan
+        tables.append(strong[["scenario", "item"]].assign(**dict(zip(STUDY, study, strict=True)), auc_all=share))
+    return pd.concat(tables, ignore_index=True)[[*STUDY, "scenario", "item", "auc_all"]]
 
 
 def save(table: pd.DataFrame, name: str) -> str:
@@ -192,6 +212,10 @@ def _with_interval(
 ) -> dict[str, float]:
     low, high = interval(*samples, statistic=statistic, seed=seed)
     return {name: float(statistic(*samples, axis=-1)), f"{name}_low": low, f"{name}_high": high}
+
+
+def _is_own(scores: pd.DataFrame) -> pd.Series:
+    return scores["scenario"].eq(scores["candidate_scenario"]) & scores["item"].eq(scores["candidate_item"])
 
 
 def _cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -158,6 +158,23 @@ def test_ranks_count_what_is_closer(table: pd.DataFrame) -> None:
     assert ranks.query("pooling == 'cls' and scenario == 'metaphor'")["rank"].item() == expected
 
 
+def test_beaten_averages_to_the_auc_against_pairs_across_items(table: pd.DataFrame) -> None:
+    shares = scores.beaten(table)
+    assert len(shares) == 2 * 8
+    for pooling, rows in table.groupby("pooling"):
+        same = rows["scenario"] == rows["candidate_scenario"]
+        kept = rows[~same | (rows["candidate"] == "strong")]
+        expected = roc_auc_score(kept["scenario"] == kept["candidate_scenario"], kept["cosine"])
+        assert shares.loc[shares["pooling"] == pooling, "auc_all"].mean() == pytest.approx(expected)
+
+
+def test_beaten_counts_ties_half_and_knows_no_others() -> None:
+    one = tidy([0.5], [0.1], [0.1]).assign(candidate_scenario="s", candidate_item=0)
+    assert scores.beaten(one)["auc_all"].isna().all()
+    others = one.assign(candidate_item=1, cosine=[0.5, 0.2, 0.9])
+    assert scores.beaten(pd.concat([one, others], ignore_index=True))["auc_all"].tolist() == [0.5]
+
+
 def test_save_rounds_and_survives_a_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POOLING_LAB_OUTPUT", str(tmp_path))
     path = scores.save(pd.DataFrame({"cosine": [0.12345678], "query": ["我饿了"]}), "05_x")
