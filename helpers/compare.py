@@ -12,14 +12,12 @@ from matplotlib.image import imread
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
+from helpers.series import NotebookError
+
 NUMBER = re.compile(r"(?<![\w.])[-−+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 TOLERANCE = 1e-4
 VISIBLE = 0.2  # difference of a pixel, of 1
 VISIBLE_PIXELS = 20  # a changed letter has more; rounding moves no mark so far
-
-
-class NotebookError(RuntimeError):
-    """A notebook failed, or shows something that must not be committed."""
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import nbformat
@@ -26,10 +25,11 @@ from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
 from helpers import readme
-from helpers.compare import NotebookError, clean, compare_files, compare_notebooks, is_clean
+from helpers.compare import clean, compare_files, compare_notebooks, is_clean
 from helpers.models import EMBEDDED, ModelError, load
 from helpers.paths import BUILD, ROOT
 from helpers.scenarios import ScenarioError, read
+from helpers.series import NotebookError, about, notebooks
 from helpers.weights import SOURCES, NotOnThisPlatform, WeightsError, unpack
 
 WORKERS = 2
@@ -53,29 +53,6 @@ class Run:
     error: str = ""
 
 
-def notebooks(root: Path = ROOT) -> list[Path]:
-    """Lists the numbered notebooks in order, leaving out copies that JupyterLab made."""
-    return sorted(path for path in (root / "notebooks").glob("*.ipynb") if re.fullmatch(r"\d\d_\w+", path.stem))
-
-
-def about(path: Path) -> dict[str, Any]:
-    """Returns what a notebook says of itself: `question`, `minutes`, `models`, and optionally `needs`, `study`, `long`.
-
-    `needs` lists the notebooks that must run before it; a `study` takes MODEL, LANGUAGE and SCENARIOS; a `long` one is
-    left out of `make test`.
-
-    Raises:
-        NotebookError: The file is no notebook, or says nothing of itself.
-    """
-    try:
-        return dict(nbformat.read(path, as_version=4).metadata["pooling_lab"])
-    except (KeyError, ValueError, nbformat.reader.NotJSONError) as problem:
-        raise NotebookError(
-            f"notebooks/{path.name} is not a notebook of the lab ({type(problem).__name__}): mend it, or give it a "
-            "name without a number."
-        ) from None
-
-
 @contextmanager
 def alone() -> Iterator[None]:
     """Keeps two runs from sharing the folders in `build/`.
@@ -88,9 +65,7 @@ def alone() -> Iterator[None]:
         with FileLock(BUILD / ".run.lock", timeout=0):
             yield
     except Timeout:
-        raise NotebookError(
-            "Another run of this lab is going on: wait for its end, or stop it."
-        ) from None
+        raise NotebookError("Another run of this lab is going on: wait for its end, or stop it.") from None
 
 
 def run(paths: list[Path], place: Path, parameters: dict[str, str] | None = None) -> list[Run]:

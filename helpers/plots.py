@@ -21,8 +21,7 @@ from matplotlib.patches import Rectangle
 
 from helpers.models import EMBEDDED
 from helpers.paths import output
-from helpers.scenarios import SCENARIOS
-from helpers.scores import CANDIDATES
+from helpers.scenarios import CANDIDATES, SCENARIOS
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xx", "\\\\", "++", "oo", "--")

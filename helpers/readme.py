@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import pandas as pd
+
+from helpers.series import about, notebooks
 
 BLOCK = re.compile(r"(<!-- generated: (finding|results|notebooks) -->\n).*?(<!-- end -->)", re.DOTALL)
 STUDY = "data/results/05_eight_scenarios.csv"
@@ -87,10 +88,9 @@ def _results(root: Path) -> str:
 
 def _notebooks(root: Path) -> str:
     lines = ["| notebook | question | minutes | models |", "|---|---|---|---|"]
-    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        about = nbformat.read(path, as_version=4).metadata["pooling_lab"]
-        link = f"[{path.stem}](notebooks/{path.name})"
-        lines.append(f"| {link} | {about['question']} | {about['minutes']} | {', '.join(about['models'])} |")
+    for path in notebooks(root):
+        said, link = about(path), f"[{path.stem}](notebooks/{path.name})"
+        lines.append(f"| {link} | {said['question']} | {said['minutes']} | {', '.join(said['models'])} |")
     return "\n".join(lines)
 
 

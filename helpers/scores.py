@@ -168,9 +168,8 @@ def ranks(scores: pd.DataFrame) -> pd.DataFrame:
     query = [*STUDY, "scenario", "item"]
     cosines = scores.groupby(query, sort=False)["cosine"]
     placed = scores.assign(rank=cosines.rank(ascending=False), candidates=cosines.transform("size"))
-    return placed.loc[_is_own(scores) & scores["candidate"].eq("strong"), [*query, "rank", "candidates"]].reset_index(
-        drop=True
-    )
+    strong = _is_own(scores) & scores["candidate"].eq("strong")
+    return placed.loc[strong, [*query, "rank", "candidates"]].reset_index(drop=True)
 
 
 def beaten(scores: pd.DataFrame) -> pd.DataFrame:

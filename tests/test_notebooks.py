@@ -10,8 +10,9 @@ from nbformat import NotebookNode
 
 from helpers import readme
 from helpers.compare import clean
-from helpers.notebooks import about, alone, changes, notebooks, run, stale
+from helpers.notebooks import alone, changes, run, stale
 from helpers.paths import BUILD, ROOT
+from helpers.series import about, notebooks
 
 PATHS = notebooks()
 SHORT = [path for path in PATHS if not about(path).get("long")]

@@ -61,6 +61,13 @@ def test_a_part_that_is_gone_is_missed(root: Path) -> None:
     assert readme.differences(root) == ["README.md: it must hold each generated part once: finding, results, notebooks"]
 
 
+def test_a_copy_of_a_notebook_stays_out_of_the_table(root: Path) -> None:
+    readme.update(root)
+    ours = root / "notebooks/01_tokens.ipynb"
+    ours.with_name("01_tokens-Copy1.ipynb").write_bytes(ours.read_bytes())
+    assert readme.differences(root) == []
+
+
 def test_an_up_to_date_readme_is_left_alone(root: Path) -> None:
     readme.update(root)
     before = (root / "README.md").stat()

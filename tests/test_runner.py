@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from helpers import notebooks as runner
-from helpers.compare import NotebookError
+from helpers.series import NotebookError
 
 WRITE = """
 import os

@@ -67,6 +67,14 @@ def test_own_candidates_do_not_depend_on_the_others(
     assert not alone["normalized"].any()
 
 
+def test_a_prompt_is_put_before_every_text(embedded: Callable[[str], SentenceTransformer]) -> None:
+    model, item = embedded("e5-small"), read().query("language == 'zh' and scenario == 'synonym'").head(1)
+    found = scores.score(model, "e5-small", item, ("mean",), prompt_name="query").set_index("candidate")["cosine"]
+    texts = item[["query", *scores.CANDIDATES]].iloc[0].tolist()
+    expected = cos_sim(*(model.encode(part, prompt_name="query") for part in (texts[:1], texts[1:])))[0]
+    np.testing.assert_allclose(found[list(scores.CANDIDATES)], expected, atol=2e-6)
+
+
 def test_by_item_by_hand() -> None:
     items = scores.by_item(tidy([0.9, 0.5], [0.6, 0.7], [0.2, 0.5]))
     np.testing.assert_allclose(items["delta"], [0.7, 0.0])

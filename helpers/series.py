@@ -1,0 +1,36 @@
+"""The numbered notebooks, and what each says of itself."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from helpers.paths import ROOT
+
+
+class NotebookError(RuntimeError):
+    """A notebook failed, is none of the lab's, or shows something that must not be committed."""
+
+
+def notebooks(root: Path = ROOT) -> list[Path]:
+    """Lists the numbered notebooks in order, leaving out copies that JupyterLab made."""
+    return sorted(path for path in (root / "notebooks").glob("*.ipynb") if re.fullmatch(r"\d\d_\w+", path.stem))
+
+
+def about(path: Path) -> dict[str, Any]:
+    """Returns what a notebook says of itself: `question`, `minutes`, `models`, and optionally `needs`, `study`, `long`.
+
+    `needs` lists the notebooks that must run before it; a `study` takes MODEL, LANGUAGE and SCENARIOS; a `long` one is
+    left out of `make test`.
+
+    Raises:
+        NotebookError: The file is no notebook, or says nothing of itself.
+    """
+    try:
+        return dict(nbformat.read(path, as_version=4).metadata["pooling_lab"])
+    except (KeyError, ValueError, nbformat.reader.NotJSONError) as problem:
+        raise NotebookError(
+            f"notebooks/{path.name} is not a notebook of the lab ({type(problem).__name__}): mend it, or give it a "
+            "name without a number."
+        ) from None
