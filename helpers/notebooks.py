@@ -34,6 +34,7 @@ from helpers.weights import SOURCES, NotOnThisPlatform, WeightsError, unpack
 
 WORKERS = 2
 SECONDS_A_CELL = 900
+STARTS = 3  # of a kernel, before a notebook counts as failed
 RESERVED = {"explore", "report", "reproduce", "test", "verify"}  # folders of build/ that no study may take
 KERNEL_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -107,25 +108,31 @@ def _execute(path: Path, target: Path, parameters: dict[str, str] | None, second
 
     start, error = time.monotonic(), ""
     takes = set(papermill.inspect_notebook(str(path))) if parameters else set()
-    try:
-        papermill.execute_notebook(
-            str(path),
-            str(target),
-            parameters={name: value for name, value in (parameters or {}).items() if name in takes},
-            cwd=str(path.parent),
-            kernel_name="python3",
-            execution_timeout=seconds_a_cell,
-            start_timeout=120,
-            progress_bar=False,
-            extra_arguments=["--Application.log_level=50"],  # no word about transport or interrupts
-        )
-    except papermill.PapermillExecutionError as problem:
-        error = f"cell {problem.exec_count}: {problem.ename}: {problem.evalue}\n{_indent(problem.source)}"
-    except (CellTimeoutError, DeadKernelError) as problem:
-        cells = [cell for cell in nbformat.read(target, as_version=4).cells if cell.cell_type == "code"]
-        count = next((n for n, cell in enumerate(cells, 1) if cell.execution_count is None), len(cells))
-        reason = "took too long" if isinstance(problem, CellTimeoutError) else "killed its kernel: was memory short?"
-        error = f"cell {count} {reason} ({type(problem).__name__})\n{_indent(cells[count - 1].source)}"
+    for starts_left in reversed(range(STARTS)):
+        try:
+            papermill.execute_notebook(
+                str(path),
+                str(target),
+                parameters={name: value for name, value in (parameters or {}).items() if name in takes},
+                cwd=str(path.parent),
+                kernel_name="python3",
+                execution_timeout=seconds_a_cell,
+                start_timeout=120,
+                progress_bar=False,
+                extra_arguments=["--Application.log_level=50"],  # no word about transport or interrupts
+            )
+        except papermill.PapermillExecutionError as problem:
+            error = f"cell {problem.exec_count}: {problem.ename}: {problem.evalue}\n{_indent(problem.source)}"
+        except (CellTimeoutError, DeadKernelError) as problem:
+            cells = [cell for cell in nbformat.read(target, as_version=4).cells if cell.cell_type == "code"]
+            count = next((n for n, cell in enumerate(cells, 1) if cell.execution_count is None), len(cells))
+            reason = "took too long" if isinstance(problem, CellTimeoutError) else "killed its kernel: was memory short?"
+            error = f"cell {count} {reason} ({type(problem).__name__})\n{_indent(cells[count - 1].source)}"
+        except RuntimeError as problem:  # the kernel never answered: two that start at once can pick the same port
+            if starts_left:
+                continue
+            error = f"its kernel did not start: {problem}"
+        break
     return Run(path.stem, time.monotonic() - start, error)
 
 

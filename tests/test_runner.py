@@ -120,6 +120,23 @@ def test_a_kernel_that_dies_is_named(lab: Path, tmp_path: Path) -> None:
     assert one.error.startswith("cell 2 killed its kernel")
 
 
+@pytest.mark.parametrize(("failures", "error"), [(2, ""), (3, "its kernel did not start: Kernel died")])
+def test_a_kernel_that_does_not_start_is_started_again(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, error: str
+) -> None:
+    tries = []
+
+    def execute(*_: object, **__: object) -> None:
+        tries.append(None)
+        if len(tries) <= failures:
+            raise RuntimeError("Kernel died")
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    done = runner._execute(add(lab, "01_a", "1"), tmp_path / "01_a.ipynb", None, 10)
+    assert done.error == error
+    assert len(tries) == 3
+
+
 def test_a_notebook_that_was_not_run_to_its_end_is_not_published(lab: Path, tmp_path: Path) -> None:
     path = add(lab, "01_a", "1")
     shutil.copytree(lab / "notebooks", tmp_path / "place/notebooks")
