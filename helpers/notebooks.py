@@ -126,7 +126,7 @@ def _execute(path: Path, target: Path, parameters: dict[str, str] | None, second
         except (CellTimeoutError, DeadKernelError) as problem:
             cells = [cell for cell in nbformat.read(target, as_version=4).cells if cell.cell_type == "code"]
             count = next((n for n, cell in enumerate(cells, 1) if cell.execution_count is None), len(cells))
-            reason = "took too long" if isinstance(problem, CellTimeoutError) else "killed its kernel: was memory short?"
+            reason = "took too long" if isinstance(problem, CellTimeoutError) else "killed its kernel: out of memory?"
             error = f"cell {count} {reason} ({type(problem).__name__})\n{_indent(cells[count - 1].source)}"
         except RuntimeError as problem:  # the kernel never answered: two that start at once can pick the same port
             if starts_left:
