@@ -1,7 +1,8 @@
 """The tidy score table, and every statistic that is computed from it."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from helpers.scenarios import CANDIDATES
 
 COLUMNS = ["model", "language", "pooling", "normalized", "scenario", "item", "candidate", "cosine"]
 STUDY = ["model", "language", "pooling"]
+RECIPE = "own recipe"  # what a table calls the vectors that a model makes in its own way
 RESAMPLES = 2000
 NUMBERS_AT_ONCE = 2_000_000  # that a bootstrap holds in memory, for each sample
 ROUNDING = 6
@@ -29,6 +31,7 @@ def score(
     normalize: bool = True,
     prompt_name: str | None = None,
     every_candidate: bool = False,
+    recipe: bool = False,
 ) -> pd.DataFrame:
     """Encodes each text of a scenario table once and scores its queries against their candidates.
 
@@ -40,24 +43,68 @@ def score(
         normalize: Whether the vectors are scaled to length 1; the cosine is the same up to rounding.
         prompt_name: One of the model's own prompts, put before every text.
         every_candidate: Also score each query against the candidates of all other items in its language.
+        recipe: Also score the model's own recipe, as the pooling `RECIPE`: queries by `encode_query` and candidates by
+            `encode_document`, with the prompts, the pooling and the further modules that the model declares.
 
     Returns:
         One row for each (model, language, pooling, scenario, item, candidate) with the columns `COLUMNS`. With
         `every_candidate`, two more columns, `candidate_scenario` and `candidate_item`, say whose candidate it is.
     """
-    roles = ("query", *CANDIDATES)
-    texts = list(dict.fromkeys(scenarios[list(roles)].to_numpy().ravel()))
-    row_of = {text: row for row, text in enumerate(texts)}
+    texts = texts_of(scenarios)
     vectors = embed(model, texts, poolings, normalize, prompt_name=prompt_name)
+    queries = dict(vectors)
+    if recipe:
+        candidates = scenarios[list(CANDIDATES)].to_numpy().ravel()
+        queries[RECIPE] = _in_role(model.encode_query, texts, set(scenarios["query"]), normalize)
+        vectors[RECIPE] = _in_role(model.encode_document, texts, set(candidates), normalize)
+    return score_vectors(
+        vectors, name, scenarios, queries=queries, normalize=normalize, every_candidate=every_candidate
+    )
+
+
+def texts_of(scenarios: pd.DataFrame) -> list[str]:
+    """Returns each text of a scenario table once, row by row, the query before its candidates."""
+    return list(dict.fromkeys(scenarios[["query", *CANDIDATES]].to_numpy().ravel()))
+
+
+def score_vectors(
+    vectors: Mapping[str, np.ndarray],
+    name: str,
+    scenarios: pd.DataFrame,
+    *,
+    queries: Mapping[str, np.ndarray] | None = None,
+    normalize: bool = True,
+    every_candidate: bool = False,
+) -> pd.DataFrame:
+    """Scores vectors that are made already, however they were pooled.
+
+    Args:
+        vectors: `{pooling: array (texts, dim)}` under any names, rows in the order of `texts_of(scenarios)`.
+        name: What the table calls the model.
+        scenarios: Rows of one language, or of several, from `scenarios.read`.
+        queries: The same for the texts as queries, where a model treats queries in another way than candidates.
+        normalize: Whether the vectors have length 1; the column `normalized` says so, the cosine does not need it.
+        every_candidate: Also score each query against the candidates of all other items in its language.
+
+    Returns:
+        A table as from `score`.
+
+    Raises:
+        ValueError: An array has not one row for each text, or `queries` and `vectors` do not fit each other.
+    """
+    texts = texts_of(scenarios)
+    queries = vectors if queries is None else queries
+    _check_vectors(vectors, queries, len(texts))
+    row_of = {text: row for row, text in enumerate(texts)}
     tables = []
     for language, rows in scenarios.groupby("language", sort=False):
         left = rows.loc[rows.index.repeat(len(rows))] if every_candidate else rows
         right = pd.concat([rows] * len(rows)) if every_candidate else rows
-        for pooling, candidate in [(pooling, candidate) for pooling in poolings for candidate in CANDIDATES]:
-            queries = vectors[pooling][[row_of[text] for text in left["query"]]]
+        for pooling, candidate in [(pooling, candidate) for pooling in vectors for candidate in CANDIDATES]:
+            asked = queries[pooling][[row_of[text] for text in left["query"]]]
             others = vectors[pooling][[row_of[text] for text in right[candidate]]]
             table = left[["scenario", "item"]].reset_index(drop=True)
-            table = table.assign(candidate=candidate, cosine=_cosine(queries, others), pooling=pooling)
+            table = table.assign(candidate=candidate, cosine=_cosine(asked, others), pooling=pooling)
             table = table.assign(model=name, language=language, normalized=normalize)
             if every_candidate:
                 table["candidate_scenario"] = right["scenario"].to_numpy()
@@ -194,6 +241,31 @@ def beaten(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[[*STUDY, "scenario", "item", "auc_all"]]
 
 
+def paired(measures: pd.DataFrame, poolings: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """Compares poolings on the same items: each with every one that stands before it.
+
+    Args:
+        measures: One column for each measure; the index has the levels `STUDY`, scenario and item. An item for which
+            a measure is missing does not count for that measure.
+        poolings: The poolings, such as cls and mean.
+        seed: Seed of the resampling.
+
+    Returns:
+        One row for each (model, language, measure, compared), `compared` being "mean − cls", say. Columns: the mean
+        `difference`, its 95 % bootstrap interval `low` and `high`, and in how many items it is above zero and below,
+        `items_won` and `items_lost`.
+    """
+    rows = {}
+    for study, items in measures.groupby(level=["model", "language"], sort=False):
+        for measure, (first, second) in product(measures, combinations(poolings, 2)):
+            values = items[measure].unstack("pooling")
+            gain = (values[second] - values[first]).dropna().round(ROUNDING - 1)  # equal up to rounding is a tie
+            row = [gain.mean(), *interval(gain.to_numpy(), seed=seed), (gain > 0).sum(), (gain < 0).sum()]
+            rows[*study, measure, f"{second} − {first}"] = row
+    table = pd.DataFrame.from_dict(rows, "index", columns=["difference", "low", "high", "items_won", "items_lost"])
+    return table.set_index(pd.MultiIndex.from_tuples(rows, names=["model", "language", "measure", "compared"]))
+
+
 def save(table: pd.DataFrame, name: str) -> str:
     """Writes a result table, rounded to six decimals, as `data/results/<name>.csv` below `paths.output()`.
 
@@ -204,6 +276,29 @@ def save(table: pd.DataFrame, name: str) -> str:
     (output() / path).parent.mkdir(parents=True, exist_ok=True)
     table.round(ROUNDING).to_csv(output() / path, index=False, lineterminator="\n")
     return path
+
+
+def _in_role(encode: Callable[..., np.ndarray], texts: list[str], serving: set[str], normalize: bool) -> np.ndarray:
+    """Encodes the texts that serve in one role, `(texts, dim)` float32; the rows of all others are NaN."""
+    rows = [row for row, text in enumerate(texts) if text in serving]
+    made = encode([texts[row] for row in rows], normalize_embeddings=normalize, show_progress_bar=False)
+    vectors = np.full((len(texts), made.shape[1]), np.nan, np.float32)
+    vectors[rows] = made
+    return vectors
+
+
+def _check_vectors(vectors: Mapping[str, np.ndarray], queries: Mapping[str, np.ndarray], texts: int) -> None:
+    if set(queries) != set(vectors):
+        names = f"{', '.join(queries) or 'nothing'}, but vectors holds {', '.join(vectors) or 'nothing'}"
+        raise ValueError(f"queries holds {names}; give both the same poolings.")
+    for pooling, array in vectors.items():
+        for role, shape in (("vectors", array.shape), ("queries", queries[pooling].shape)):
+            if len(shape) != 2 or shape[0] != texts:
+                expected = f"({texts}, dim), a row for each text in the order of texts_of"
+                raise ValueError(f"{role}[{pooling!r}] has the shape {shape}; it must be {expected}.")
+        if array.shape != queries[pooling].shape:
+            widths = f"{queries[pooling].shape[1]} numbers, but a candidate's has {array.shape[1]}"
+            raise ValueError(f"A query's vector of {pooling!r} has {widths}; make both equally long.")
 
 
 def _with_interval(

@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
 from sentence_transformers.util import cos_sim
 from sklearn.metrics import roc_auc_score
 
 from helpers import scores
+from helpers.encode import embed
+from helpers.models import load
 from helpers.scenarios import read
 
 VALUES = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=12)
@@ -73,6 +77,81 @@ def test_a_prompt_is_put_before_every_text(embedded: Callable[[str], SentenceTra
     texts = item[["query", *scores.CANDIDATES]].iloc[0].tolist()
     expected = cos_sim(*(model.encode(part, prompt_name="query") for part in (texts[:1], texts[1:])))[0]
     np.testing.assert_allclose(found[list(scores.CANDIDATES)], expected, atol=2e-6)
+
+
+def test_score_embeds_and_scores_the_vectors(
+    table: pd.DataFrame, english: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]
+) -> None:
+    texts = scores.texts_of(english)
+    vectors = embed(embedded("minilm"), texts, ("cls", "mean"))
+    pd.testing.assert_frame_equal(scores.score_vectors(vectors, "minilm", english, every_candidate=True), table)
+    moved = {name: array[::-1] for name, array in vectors.items()}
+    assert not scores.score_vectors(moved, "minilm", english, every_candidate=True)["cosine"].equals(table["cosine"])
+
+
+def test_texts_are_listed_once_in_the_order_of_the_rows() -> None:
+    rows = [["我饿了", "我想吃饭", "b", "c"], ["b", "我饿了", "d", "c"]]
+    scenarios = pd.DataFrame(rows, columns=["query", *scores.CANDIDATES])
+    assert scores.texts_of(scenarios) == ["我饿了", "我想吃饭", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_recipe_puts_the_query_prompt_before_queries_only(dtype: str) -> None:
+    model, rows = load("tiny-qwen3", dtype=dtype), read().query("language == 'zh'")
+    found = scores.score(model, "tiny-qwen3", rows, ("lasttoken",), recipe=True, every_candidate=True)
+    prompt = model.prompts["query"]
+    assert prompt
+    exact = 2e-6 if dtype == "float32" else 0.02  # bfloat16 depends on what else is in the batch
+    for candidate in scores.CANDIDATES:
+        queries = model.encode([prompt + text for text in rows["query"]], convert_to_tensor=True)
+        others = model.encode(rows[candidate].tolist(), convert_to_tensor=True)
+        cosines = found.query("pooling == @scores.RECIPE and candidate == @candidate")["cosine"].to_numpy()
+        np.testing.assert_allclose(cosines.reshape(8, 8), cos_sim(queries.float(), others.float()), atol=exact)
+    plain = scores.score(model, "tiny-qwen3", rows, ("lasttoken",), every_candidate=True)
+    pd.testing.assert_frame_equal(found.query("pooling == 'lasttoken'").reset_index(drop=True), plain)
+
+
+def test_the_recipe_goes_through_the_modules_behind_the_pooling(english: pd.DataFrame) -> None:
+    model = load("minilm")
+    torch.manual_seed(0)
+    model.append(Dense(384, 16))
+    found = scores.score(model, "m", english, ("mean",), recipe=True).set_index("pooling")["cosine"]
+    first, second = (model.encode(english[column].tolist()) for column in ("query", "strong"))
+    assert first.shape == (8, 16)
+    np.testing.assert_allclose(found[scores.RECIPE][:8], cos_sim(first, second).diagonal(), atol=2e-6)
+    assert np.abs(found[scores.RECIPE].to_numpy() - found["mean"].to_numpy()).max() > 0.05
+
+
+def test_a_text_that_is_query_and_candidate_is_encoded_in_both_roles() -> None:
+    model, text = load("tiny-qwen3"), "我饿了"
+    row = {"language": "zh", "scenario": "s", "item": "1", "weak": "我刚吃完饭", "unrelated": "你好"}
+    rows = pd.DataFrame([row | {"query": text, "strong": "想吃东西"}, row | {"query": "想吃东西", "strong": text}])
+    first, second = scores.score(model, "m", rows, (), recipe=True).query("candidate == 'strong'")["cosine"]
+    pairs = (model.encode_query([text, "想吃东西"]), model.encode_document(["想吃东西", text]))
+    np.testing.assert_allclose([first, second], cos_sim(*pairs).diagonal(), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "queries", "said"),
+    [
+        ((31, 4), (32, 4), "vectors['mean'] has the shape (31, 4); it must be (32, dim)"),
+        ((32, 4), (33, 4), "queries['mean'] has the shape (33, 4)"),
+        ((32,), (32,), "vectors['mean'] has the shape (32,)"),
+        ((32, 4), (32, 5), "A query's vector of 'mean' has 5 numbers, but a candidate's has 4"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(
+    english: pd.DataFrame, vectors: tuple[int, ...], queries: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(ValueError) as raised:
+        scores.score_vectors({"mean": np.ones(vectors)}, "m", english, queries={"mean": np.ones(queries)})
+    assert said in str(raised.value)
+
+
+def test_queries_for_other_poolings_are_refused(english: pd.DataFrame) -> None:
+    vectors = {"mean": np.ones((32, 4)), "cls": np.ones((32, 4))}
+    with pytest.raises(ValueError, match="queries holds mean, but vectors holds mean, cls"):
+        scores.score_vectors(vectors, "m", english, queries={"mean": vectors["mean"]})
 
 
 def test_by_item_by_hand() -> None:
@@ -181,6 +260,25 @@ def test_beaten_counts_ties_half_and_knows_no_others() -> None:
     assert scores.beaten(one)["auc_all"].isna().all()
     others = one.assign(candidate_item=1, cosine=[0.5, 0.2, 0.9])
     assert scores.beaten(pd.concat([one, others], ignore_index=True))["auc_all"].tolist() == [0.5]
+
+
+def test_paired_compares_each_pooling_with_those_before_it_on_the_same_items() -> None:
+    deltas = {"cls": [0.1, 0.2, 0.3, np.nan], "mean": [0.4, 0.4, 0.2, 0.9], "max": [0.1, 0.2, 0.3, 0.4]}
+    rows = [
+        {"model": "m", "language": "en", "pooling": pooling, "scenario": f"s{item}", "item": "1", "delta": value}
+        for pooling, values in deltas.items()
+        for item, value in enumerate(values)
+    ]
+    index = [*scores.STUDY, "scenario", "item"]
+    shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0).set_index(index)
+    found = scores.paired(shuffled.assign(more=1.0), ["cls", "mean", "max"], seed=3)
+    assert list(found.index.get_level_values("compared")) == ["mean − cls", "max − cls", "max − mean"] * 2
+    first = found.loc["m", "en", "delta", "mean − cls"]
+    assert first["difference"] == pytest.approx((0.3 + 0.2 - 0.1) / 3)  # the fourth item has no cls
+    assert first[["items_won", "items_lost"]].tolist() == [2, 1]
+    assert tuple(first[["low", "high"]]) == scores.interval(np.array([0.3, 0.2, -0.1]), seed=3)
+    assert found.loc["m", "en", "delta", "max − cls"].tolist() == [0, 0, 0, 0, 0]
+    assert found.loc["m", "en", "more", "max − mean"].tolist() == [0, 0, 0, 0, 0]
 
 
 def test_save_rounds_and_survives_a_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
