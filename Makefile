@@ -23,7 +23,7 @@ RUN := exec "$(VENV)/bin/python" -m
 export POOLING_LAB_MODEL := $(value MODEL)
 export POOLING_LAB_LANGUAGE := $(value LANGUAGE)
 export POOLING_LAB_SCENARIOS := $(value SCENARIOS)
-unexport MODEL LANGUAGE SCENARIOS
+unexport MODEL LANGUAGE SCENARIOS DEVICE FORMAT
 
 # A run means the same on every machine, whatever the reader's shell holds.
 export PYTHONUTF8 := 1
@@ -34,16 +34,24 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS MPLBACKEND
 # Mistyped and misplaced variables stop here, before anything runs.
 given = $(filter command,$(firstword $(origin $1)))
 GIVEN := $(foreach name,$(filter-out -% MAKE% GNUMAKEFLAGS,$(.VARIABLES)),$(if $(call given,$(name)),$(name)))
-STUDY := MODEL LANGUAGE SCENARIOS
-ifneq ($(filter-out $(STUDY) PYTHON VENV,$(GIVEN)),)
-$(error There is no variable $(firstword $(filter-out $(STUDY) PYTHON VENV,$(GIVEN))): use MODEL, LANGUAGE and SCENARIOS with `make reproduce`, PYTHON and VENV with any command)
-endif
+STUDY := MODEL LANGUAGE SCENARIOS DEVICE
+with_MODEL := reproduce doctor
+with_LANGUAGE := reproduce
+with_SCENARIOS := reproduce
+with_DEVICE := reproduce doctor lab
+with_FORMAT := doctor
+unknown := $(firstword $(filter-out $(STUDY) FORMAT PYTHON VENV,$(GIVEN)))
+$(if $(unknown),$(error There is no variable $(unknown): use MODEL, LANGUAGE, SCENARIOS and DEVICE with `make reproduce`, MODEL, DEVICE and FORMAT with `make doctor`, DEVICE with `make lab`, PYTHON and VENV with any command))
 $(foreach name,$(GIVEN),$(if $(strip $(value $(name))),,$(error $(name)= is empty: give it a value or leave it out)))
-ifneq ($(and $(filter $(STUDY),$(GIVEN)),$(filter-out reproduce,$(or $(MAKECMDGOALS),help))),)
-$(error $(firstword $(filter $(STUDY),$(GIVEN))) goes with `make reproduce` alone)
-endif
+$(foreach name,$(filter $(STUDY) FORMAT,$(GIVEN)),$(if $(filter-out $(with_$(name)),$(or $(MAKECMDGOALS),help)),$(error \
+	$(name) goes with $(subst ~, ,$(subst $(space), or ,$(with_$(name):%=`make~%`))) alone)))
+$(if $(and $(filter doctor,$(MAKECMDGOALS)),$(if $(call given,MODEL),,none)),$(error Name the model that `make doctor` \
+	is to examine: MODEL=hub-id-or-folder))
+$(if $(and $(call given,FORMAT),$(filter-out json text,$(value FORMAT))),$(error FORMAT is json or text))
+# The one variable that a command reads from its environment, empty where it was not given
+export POOLING_LAB_DEVICE := $(if $(call given,DEVICE),$(value DEVICE))
 
-.PHONY: help reproduce test verify lab report models clean FORCE
+.PHONY: help reproduce test verify lab doctor report models clean FORCE
 .NOTPARALLEL: # the commands share build/, and each keeps every core busy
 .SUFFIXES:
 
@@ -53,13 +61,15 @@ help: ## list the commands
 	@echo
 	@echo 'With your own model and sentences, into build/:'
 	@echo '  make reproduce MODEL=hub-id-or-folder LANGUAGE=zh SCENARIOS=my.csv   (any of the three)'
+	@echo 'On a device of your choice, cuda, mps or cpu, with reproduce, doctor and lab: DEVICE=cuda'
 	@echo 'With a Python of your choice, 3.11 or newer: PYTHON=python3.12'
 
 reproduce: $(STAMP) $(MODELS) ## run every notebook, publish results and figures, build the HTML report
-	@$(RUN) helpers.notebooks reproduce $(foreach name,$(filter $(STUDY),$(GIVEN)),--$(flag_$(name))="$$POOLING_LAB_$(name)")
+	@$(RUN) helpers.notebooks reproduce $(foreach name,$(filter $(GIVEN),$(STUDY)),--$(flag_$(name))="$$POOLING_LAB_$(name)")
 flag_MODEL := model
 flag_LANGUAGE := language
 flag_SCENARIOS := scenarios
+flag_DEVICE := device
 
 test: $(STAMP) $(MODELS) ## lint, unit tests, and the notebooks (all but long ones) against their committed outputs
 	@$(RUN) ruff check .
@@ -70,6 +80,10 @@ verify: $(STAMP) $(MODELS) ## run every notebook afresh, long ones too, and comp
 
 lab: $(STAMP) $(MODELS) ## open the notebooks in JupyterLab, on this machine alone
 	@$(RUN) jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $$(test "$$(id -u)" != 0 || echo --allow-root)
+
+doctor: $(STAMP) ## examine how a model makes its vectors: MODEL=hub-id-or-folder, and FORMAT=json for programs
+	@$(RUN) helpers.doctor $(if $(and $(call given,FORMAT),$(filter json,$(value FORMAT))),--json) \
+		$(if $(call given,DEVICE),--device="$$POOLING_LAB_DEVICE") -- "$$POOLING_LAB_MODEL"
 
 report: $(STAMP) ## build the HTML report from the notebooks as they are
 	@$(RUN) helpers.notebooks report

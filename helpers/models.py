@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+from safetensors import SafetensorError, safe_open
 
 from helpers import weights
 from helpers.paths import MODELS
@@ -20,9 +26,12 @@ if TYPE_CHECKING:  # importing them takes seconds, and the table below is of use
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]  # never a pickle
 HUB_OTHER_FORMATS = ["onnx/*", "openvino/*", "original/*", "consolidated*"]
+WEIGHTS = "model.safetensors"
 HUB_SECONDS = 10  # without an answer for so long, the hub counts as out of reach
 PICKLE = "{name} has its weights as a pickle only, which can run code and is never read; save the model as safetensors."
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a number
+ROOM = 1.2  # times the weights: a fifth more is kept free for the states of a batch
+CGROUP = Path("/sys/fs/cgroup")  # where Linux says how much memory a container may use
 
 
 class ModelError(ValueError):
@@ -44,49 +53,155 @@ EMBEDDED = {
 }
 
 
+class Memory(NamedTuple):
+    """What the weights of a model take up on a device; `free` is in bytes."""
+
+    name: str
+    parameters: int
+    dtype: str
+    device: str
+    free: int
+
+    @property
+    def needed(self) -> int:
+        """The bytes of the weights alone."""
+        return self.parameters * DTYPES[self.dtype]
+
+    def fits(self, copies: int = 1) -> bool:
+        """Returns whether so many copies of the weights fit into what is free, each with a fifth more to work in."""
+        return copies * self.needed * ROOM <= self.free
+
+    def __str__(self) -> str:
+        large = self.parameters >= 1e9
+        count = f"{self.parameters / 1e9:.2f} billion" if large else f"{self.parameters / 1e6:.0f} million"
+        needed, free = _size(self.needed), _size(self.free)
+        return f"{self.name}: {count} parameters, {needed} in {self.dtype} on {self.device} ({free} free)"
+
+
+def choose_device(name: str | None = None) -> str:
+    """Returns the device to compute on, such as `cpu`, `mps`, `cuda` or `cuda:1`.
+
+    Args:
+        name: A device; None takes that of the environment variable POOLING_LAB_DEVICE and, where it is not set, a CUDA
+            GPU, else Apple's GPU (`mps`), else the CPU.
+
+    Raises:
+        ModelError: The device is unknown or not there.
+    """
+    import torch
+
+    name = (name or os.environ.get("POOLING_LAB_DEVICE", "")).strip().lower()
+    cards = [f"cuda:{card}" for card in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    there = [*cards, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    if not name:
+        return there[0].partition(":")[0]
+    if name not in there and not (name == "cuda" and cards):
+        raise ModelError(f"There is no device {name!r} here; use {' or '.join(there)}.")
+    return name
+
+
+def memory(
+    name_or_path_or_hub_id: str | Path, device: str | None = None, dtype: str | torch.dtype | None = None
+) -> Memory:
+    """Returns what a model's weights would take up, read from their headers or asked of the hub; see `load`.
+
+    A hub model is downloaded only where the hub does not tell its size.
+
+    Raises:
+        ModelError: As `load` does, except that a model which does not fit is no error.
+    """
+    name = str(name_or_path_or_hub_id).strip()
+    return _memory(name, _find(name)[1], device, dtype)
+
+
 def load(
     name_or_path_or_hub_id: str | Path, device: str | None = None, dtype: str | torch.dtype | None = None
 ) -> SentenceTransformer:
     """Loads a model, ready to encode.
 
     The names in `EMBEDDED` come first (a folder of your own called `minilm` is `./minilm`), then existing folders,
-    then the hub. Only safetensors are read, and code that comes with a model is never run.
+    then the hub. Only safetensors are read, and code that comes with a model is never run. A model that does not fit
+    into what memory is free is refused, before it is downloaded where the hub tells its size.
 
     Args:
         name_or_path_or_hub_id: An embedded name, a model folder, or a hub id such as `BAAI/bge-small-zh-v1.5`.
-        device: For example `cpu` or `cuda`; None takes a GPU where there is one.
-        dtype: `float32`, `bfloat16`, `float16` or a torch dtype; None means float32, whatever the checkpoint holds.
+        device: For example `cpu` or `cuda`; None is explained at `choose_device`.
+        dtype: `float32`, `bfloat16`, `float16` or a torch dtype; None means float32, whatever the checkpoint holds, but
+            on a GPU bfloat16 where every weight is stored so: no weight changes, and they take up half the memory.
 
     Raises:
-        ModelError: The model is unknown, out of reach, damaged, incomplete or unsafe, in one sentence.
+        ModelError: The model is unknown, out of reach, damaged, incomplete, unsafe or too large, or the device or
+            dtype is not to be had, in one sentence.
     """
     import torch
     from sentence_transformers import SentenceTransformer
 
     name = str(name_or_path_or_hub_id).strip()
-    if isinstance(dtype, str) and dtype not in DTYPES:
-        raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
-    number = getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float32
-    folder = _folder(name)
-    _inspect(name, folder)
+    place, stored = _find(name)
+    need = _memory(name, stored, device, dtype)
+    if not need.fits():
+        raise ModelError(
+            f"{name} needs {_size(need.needed)} in {need.dtype} for its weights alone, and a fifth more to work in, "
+            f"but {_size(need.free)} are free on {need.device}; choose a smaller model or another device."
+        )
+    if isinstance(place, str):
+        place = _download(name, place)
+        _inspect(name, place)
     with _no_progress_bars():
         try:
             model = SentenceTransformer(
-                str(folder),
-                device=device,
+                str(place),
+                device=need.device,
                 trust_remote_code=False,
                 local_files_only=True,
-                model_kwargs={"use_safetensors": True, "dtype": number},
+                model_kwargs={"use_safetensors": True, "dtype": getattr(torch, need.dtype)},
             )
         except Exception as error:  # whatever three libraries raise, the reader gets one sentence
             raise ModelError(_explain(name, error)) from error
-    if model.tokenizer is not None and len(model.tokenizer) <= len(model.tokenizer.all_special_ids):
+    special = getattr(model.tokenizer, "all_special_ids", None)  # only a tokenizer of transformers has a list of them
+    if special is not None and len(model.tokenizer) <= len(special):
         raise ModelError(f"{name} lacks the files of its tokenizer; download or save the model again.")
     return model.eval()
 
 
-def _folder(name: str) -> Path:
-    """Returns the local folder that a name stands for, after unpacking or downloading it where needed."""
+def _memory(name: str, stored: dict[str, int], device: str | None, dtype: str | torch.dtype | None) -> Memory:
+    """Settles device and dtype for weights of which so many numbers are stored in each type."""
+    device = choose_device(device)
+    if dtype is None:
+        dtype = "bfloat16" if device != "cpu" and set(stored) == {"BF16"} else "float32"
+    dtype = str(dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
+    return Memory(name, sum(stored.values()), dtype, device, _free(device))
+
+
+def _free(device: str) -> int:
+    """Returns the bytes that are free on a device."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    if device == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        return min(free, limit - int(used["anon"]))  # the rest is a cache, and yields
+    except (OSError, ValueError, KeyError):  # no container, or one without a limit ("max")
+        return free
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _find(name: str) -> tuple[Path | str, dict[str, int]]:
+    """Returns where a model is and how many numbers of each type its weights hold, such as `{"BF16": 595776512}`.
+
+    The place is an inspected folder, an embedded model being unpacked where needed, or else the id of a hub model that
+    is yet to be downloaded.
+    """
     try:
         path = Path(name).expanduser()
         is_folder = path.is_dir()
@@ -96,39 +211,59 @@ def _folder(name: str) -> Path:
         is_folder = False
     if name in EMBEDDED:
         try:
-            return MODELS / name if weights.check(name, full=False) else weights.unpack(name)
+            path = MODELS / name if weights.check(name, full=False) else weights.unpack(name)
         except weights.NotOnThisPlatform as error:
-            warnings.warn(str(error), stacklevel=3)
-            return _download(EMBEDDED[name].origin)
+            warnings.warn(str(error), stacklevel=4)
+            return _ask_hub(EMBEDDED[name].origin)
         except weights.WeightsError as error:
             raise ModelError(str(error)) from error
-    if name and is_folder:
-        return path
-    if not HUB_ID.fullmatch(name):
-        raise ModelError(f"{name!r} is neither a model folder nor a hub id; {_embedded()}.")
-    return _download(name)
+    elif not (name and is_folder):
+        if not HUB_ID.fullmatch(name):
+            raise ModelError(f"{name!r} is neither a model folder nor a hub id; {_embedded()}.")
+        return _ask_hub(name)
+    return path, _inspect(name, path)
 
 
-def _download(name: str) -> Path:
-    """Returns the local copy of a hub model: its safetensors and settings, without pickles or other formats."""
+def _ask_hub(name: str) -> tuple[Path | str, dict[str, int]]:
+    """Finds a model as `_find` does: on the hub or, where that is out of reach, among what was downloaded before."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
     from sentence_transformers.util import ORIGINAL_TRANSFORMER_MODELS
 
     bare = "/" not in name and name.lower() not in ORIGINAL_TRANSFORMER_MODELS
     hub_id = f"sentence-transformers/{name}" if bare else name  # as sentence-transformers reads a bare name
-    try:
+    with _one_sentence(name):
         try:
-            files = [file.rfilename for file in HfApi().model_info(hub_id, timeout=HUB_SECONDS).siblings or ()]
+            info = HfApi().model_info(hub_id, timeout=HUB_SECONDS)
         except (RepositoryNotFoundError, HFValidationError):
             raise
         except Exception:  # offline, no route, a silent firewall, a proxy's refusal: each has a class of its own
-            return Path(snapshot_download(hub_id, local_files_only=True))
+            info, folder = None, Path(snapshot_download(hub_id, local_files_only=True))
+    if info:
+        files = [file.rfilename for file in info.siblings or ()]
         if "pytorch_model.bin" in files and not any(file.endswith(".safetensors") for file in files):
             raise ModelError(PICKLE.format(name=name))
+        if info.safetensors:
+            return hub_id, info.safetensors.parameters
+        folder = _download(name, hub_id)
+    return folder, _inspect(name, folder)
+
+
+def _download(name: str, hub_id: str) -> Path:
+    """Returns the local copy of a hub model: its safetensors and settings, without pickles or other formats."""
+    from huggingface_hub import snapshot_download
+
+    with _one_sentence(name):
         return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, ignore_patterns=HUB_OTHER_FORMATS))
-    except ModelError:
-        raise
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    """Turns what a hub or the way to it raises into a ModelError."""
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        yield
     except GatedRepoError as error:
         raise ModelError(f"{name!r} asks you to accept its terms on the hub first; {_embedded()}.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
@@ -140,23 +275,47 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _inspect(name: str, folder: Path) -> None:
-    """Refuses a folder without a model, with pickled weights or with a damaged safetensors file."""
+def _inspect(name: str, folder: Path) -> dict[str, int]:
+    """Refuses a folder without a model, with pickled weights or with a missing or damaged safetensors file.
+
+    Returns:
+        How many numbers of each type the weights hold, by their headers.
+    """
     listed = folder / "modules.json"
     if not listed.is_file() and not (folder / "config.json").is_file():
         raise ModelError(f"The folder {name} holds no model: it has neither modules.json nor config.json.")
     try:
         modules = json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else [{"path": ""}]
         parts = [folder / module["path"] for module in modules]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"modules.json of {name} cannot be read; download or save the model again.") from error
+        shards = [
+            part / file
+            for part in parts
+            for index in part.glob(f"{WEIGHTS}.index.json")
+            for file in json.loads(index.read_bytes())["weight_map"].values()
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"modules.json or {WEIGHTS}.index.json of {name} cannot be read; download or save the model again."
+        ) from error
+    for shard in shards:
+        if not shard.is_file():
+            raise ModelError(f"{shard.name} of {name} is missing; download or save the model again.")
+    stored: Counter[str] = Counter()
     for part in parts:
-        safe = sorted(part.glob("*.safetensors"))
+        safe = sorted(part.glob(WEIGHTS)) or sorted(part.glob("*.safetensors"))
         if not safe and any(part.glob("pytorch_model*.bin")):
             raise ModelError(PICKLE.format(name=name))
         for file in safe:
-            if not weights.is_whole(file):
-                raise ModelError(f"{file.name} of {name} is damaged or cut short; download or save the model again.")
+            try:
+                with safe_open(file, "numpy") as tensors:
+                    for key in tensors.offset_keys():
+                        tensor = tensors.get_slice(key)
+                        stored[tensor.get_dtype()] += math.prod(tensor.get_shape())
+            except (OSError, SafetensorError) as error:
+                raise ModelError(
+                    f"{file.name} of {name} is damaged or cut short; download or save the model again."
+                ) from error
+    return dict(stored)
 
 
 def _explain(name: str, error: Exception) -> str:

@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import nbformat
@@ -24,9 +27,9 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
-from helpers import readme
+from helpers import known, readme
 from helpers.compare import clean, compare_files, compare_notebooks, is_clean
-from helpers.models import EMBEDDED, ModelError, load
+from helpers.models import EMBEDDED, ModelError, choose_device, load, memory
 from helpers.paths import BUILD, ROOT
 from helpers.scenarios import ScenarioError, read
 from helpers.series import NotebookError, about, notebooks
@@ -69,29 +72,37 @@ def alone() -> Iterator[None]:
         raise NotebookError("Another run of this lab is going on: wait for its end, or stop it.") from None
 
 
-def run(paths: list[Path], place: Path, parameters: dict[str, str] | None = None) -> list[Run]:
-    """Executes notebooks in fresh kernels, two at a time where neither needs the other.
+def run(
+    paths: list[Path],
+    place: Path,
+    parameters: dict[str, str] | None = None,
+    device: str = "cpu",
+    workers: int = WORKERS,
+) -> list[Run]:
+    """Executes notebooks in fresh kernels, several at a time where none needs another.
 
     Args:
         paths: The notebooks.
         place: Folder that receives `notebooks/`, `data/results/` and `figures/`; emptied first.
         parameters: Values for the parameters cell; without any, the notebooks run as they stand.
+        device: The device that models are loaded on; empty for the best that is there. Committed numbers are the CPU's.
+        workers: How many run at a time at most.
 
     Returns:
         One `Run` for each notebook that was started; the first failure keeps the remaining ones from starting.
     """
     shutil.rmtree(place, ignore_errors=True)
     (place / "notebooks").mkdir(parents=True)
-    os.environ.update(KERNEL_ENVIRONMENT, POOLING_LAB_OUTPUT=str(place))
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or WORKERS) // WORKERS))
+    os.environ.update(KERNEL_ENVIRONMENT, POOLING_LAB_OUTPUT=str(place), POOLING_LAB_DEVICE=device)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
     names = {path.stem for path in paths}
     needs = {path.stem: set(about(path).get("needs", [])) & names for path in paths}
     waiting, running, done = list(paths), {}, []
-    with ProcessPoolExecutor(WORKERS) as pool:
+    with ProcessPoolExecutor(workers) as pool:
         while (waiting and not any(one.error for one in done)) or running:
             finished = {one.name for one in done}
             for path in [path for path in waiting if needs[path.stem] <= finished]:
-                if len(running) < WORKERS and not any(one.error for one in done):
+                if len(running) < workers and not any(one.error for one in done):
                     print(f"  {path.stem} …", flush=True)
                     waiting.remove(path)
                     target = place / "notebooks" / path.name
@@ -107,7 +118,7 @@ def _execute(path: Path, target: Path, parameters: dict[str, str] | None, second
     import papermill
 
     start, error = time.monotonic(), ""
-    takes = set(papermill.inspect_notebook(str(path))) if parameters else set()
+    takes = _takes(path) if parameters else set()
     for starts_left in reversed(range(STARTS)):
         try:
             papermill.execute_notebook(
@@ -134,6 +145,13 @@ def _execute(path: Path, target: Path, parameters: dict[str, str] | None, second
             error = f"its kernel did not start: {problem}"
         break
     return Run(path.stem, time.monotonic() - start, error)
+
+
+def _takes(path: Path) -> set[str]:
+    """Returns the names in a notebook's parameters cell."""
+    import papermill
+
+    return set(papermill.inspect_notebook(str(path)))
 
 
 def _indent(text: str) -> str:
@@ -248,9 +266,9 @@ def _index(folder: Path, entries: list[tuple[str, str]]) -> str:
     )
 
 
-def reproduce(model: str, language: str, scenarios: str) -> None:
+def reproduce(model: str, language: str, scenarios: str, device: str) -> None:
     """Runs everything and publishes it into the tree, or a study of the reader's own into `build/<model>/`."""
-    parameters = {"MODEL": model, "LANGUAGE": language, "SCENARIOS": scenarios}
+    parameters = {"MODEL": model, "LANGUAGE": language, "SCENARIOS": scenarios, "DEVICE": device}
     if own := {name: value for name, value in parameters.items() if value}:
         _study(own)
         return
@@ -265,7 +283,7 @@ def reproduce(model: str, language: str, scenarios: str) -> None:
 
 
 def _study(own: dict[str, str]) -> None:
-    """Checks the reader's own model, language and scenarios, then runs the study notebooks on them."""
+    """Checks the reader's own model, language, scenarios and device, then runs the study notebooks that take them."""
     scenarios = Path(own["SCENARIOS"]).expanduser() if "SCENARIOS" in own else None
     table = read(scenarios) if scenarios else read()
     if scenarios:
@@ -275,18 +293,17 @@ def _study(own: dict[str, str]) -> None:
         if language not in set(table["language"]):
             there = ", ".join(table["language"].unique())
             raise ScenarioError(f"No scenario is in language {language!r}; there are {there}.")
-    if "MODEL" in own:
-        try:
-            load(own["MODEL"])
-        except ModelError as problem:
-            raise NotebookError(str(problem)) from None
-        folder = Path(own["MODEL"]).expanduser()
-        if own["MODEL"] not in EMBEDDED and folder.is_dir():
-            own["MODEL"] = str(folder.resolve())
+    device, workers = "", WORKERS
+    if own.keys() & {"MODEL", "DEVICE"}:
+        device, workers = _check_model(own.get("MODEL"), own.get("DEVICE"))
+    folder = Path(own.get("MODEL", "")).expanduser()
+    if "MODEL" in own and own["MODEL"] not in EMBEDDED and folder.is_dir():
+        own["MODEL"] = str(folder.resolve())
     target = BUILD / _study_name(own)
     place = BUILD / f".{target.name}.partial"
-    paths = [path for path in notebooks() if about(path).get("study")]
-    done = _run_all(paths, place, own)
+    given = own.keys() - {"DEVICE"}
+    paths = [path for path in notebooks() if about(path).get("study") and (not given or given & _takes(path))]
+    done = _run_all(paths, place, own, device, workers)
     page = report(place, place / "report")
     shutil.rmtree(target, ignore_errors=True)
     place.replace(target)
@@ -296,9 +313,45 @@ def _study(own: dict[str, str]) -> None:
     print(f"Report: {(target / page.relative_to(place)).relative_to(ROOT)}")
 
 
+def _check_model(model: str | None, device: str | None) -> tuple[str, int]:
+    """Says what memory a model needs, loads it and compares its known answers.
+
+    All of it happens in a process of its own, so that the notebooks find its memory free again.
+
+    Returns:
+        The device that is used, and how many notebooks may load the model at the same time: as many as it fits in for.
+    """
+    answers, workers = None, WORKERS
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            device = pool.submit(choose_device, device).result()
+            if model:
+                need = pool.submit(memory, model, device).result()
+                print(need, flush=True)
+                workers = WORKERS if need.fits(copies=WORKERS) else 1
+                answers = pool.submit(_known_answers, model, device).result()
+        except BrokenProcessPool:
+            raise NotebookError(
+                f"The process that loaded {model} was stopped, as happens when memory runs out; choose a smaller model."
+            ) from None
+    if answers and not answers.agree:
+        raise NotebookError(
+            f"{answers}, so no notebook was run: download {model} again or, if it is another model, put it into a "
+            "folder of another name."
+        )
+    if model:
+        print(answers or f"{model}: no published numbers are known to check it by", flush=True)
+    return device, workers
+
+
+def _known_answers(model: str, device: str) -> known.Answers | None:
+    return known.check(load(model, device), model)
+
+
 def _study_name(own: dict[str, str]) -> str:
     """Returns the folder in `build/` for a study: the model's name, or what stands in for it."""
-    full = own.get("MODEL") or f"embedded-{Path(own['SCENARIOS']).stem if 'SCENARIOS' in own else own['LANGUAGE']}"
+    stem = Path(own.get("SCENARIOS", "")).stem
+    full = own.get("MODEL") or f"embedded-{stem or own.get('LANGUAGE') or own['DEVICE']}"
     name = re.sub(r"[^\w.-]+", "--", Path(full).name if Path(full).is_absolute() else full).strip(".")
     if Path(full).is_absolute() or name in RESERVED or len(name.encode()) > 100:  # tell folders of one name apart
         name = f"{name.encode()[:100].decode(errors='ignore')}-{sha256(full.encode()).hexdigest()[:6]}"
@@ -330,11 +383,11 @@ def verify(root: Path = ROOT, long: bool = True) -> list[str]:
     return found + readme.differences(root)
 
 
-def _run_all(paths: list[Path], place: Path, parameters: dict[str, str] | None = None) -> list[Run]:
+def _run_all(paths: list[Path], place: Path, *options: Any) -> list[Run]:
     for name in SOURCES:
         with suppress(NotOnThisPlatform):  # a notebook that needs it takes it from the hub, or says why it cannot
             unpack(name)  # checks every checksum: numbers from damaged weights would look like any others
-    done = run(paths, place, parameters)
+    done = run(paths, place, *options)
     if failed := [one for one in done if one.error]:
         where = f"What ran is in {(place / 'notebooks').relative_to(ROOT)}."
         raise NotebookError("\n".join([*(f"notebooks/{one.name}.ipynb, {one.error}" for one in failed), where]))
@@ -355,7 +408,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m helpers.notebooks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("reproduce")
-    for name in ("model", "language", "scenarios"):
+    for name in ("model", "language", "scenarios", "device"):
         command.add_argument(f"--{name}", default="")
     commands.add_parser("verify")
     commands.add_parser("report")
@@ -373,7 +426,7 @@ def main() -> int:
                 )
             else:
                 print("Every committed output agrees with a fresh run.")
-    except (NotebookError, ScenarioError, WeightsError, readme.FindingError) as problem:
+    except (ModelError, NotebookError, ScenarioError, WeightsError, readme.FindingError) as problem:
         print(f"\n{problem}\nNothing in git was changed.", file=sys.stderr)
         return 1
     except OSError as problem:

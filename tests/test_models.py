@@ -14,6 +14,8 @@ import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
 
 from helpers import models, weights
 from helpers.paths import DATA, MODELS, ROOT
@@ -101,6 +103,77 @@ def test_dtype(folder, given, expected):
     assert models.load(folder, device="cpu", dtype=given).dtype == expected
 
 
+@pytest.fixture
+def gpus(monkeypatch) -> None:
+    """A machine with two CUDA GPUs, as far as torch tells, of which 8 GB are free."""
+    monkeypatch.delenv("POOLING_LAB_DEVICE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * 10**9, 80 * 10**9))
+
+
+def test_the_device_is_the_best_that_is_there(monkeypatch, gpus):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert models.choose_device() == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert models.choose_device() == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert models.choose_device() == models.choose_device("CPU") == "cpu"
+
+
+def test_a_named_device_counts_first_then_the_environment(monkeypatch, gpus):
+    monkeypatch.setenv("POOLING_LAB_DEVICE", "cuda:1")
+    assert models.choose_device() == "cuda:1"
+    assert models.choose_device("cuda") == "cuda"
+    assert models.memory("minilm", "cpu").device == "cpu"
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "mps", "quantum", "cuda:", "cpu:0"])
+def test_a_device_that_is_not_there(gpus, name):
+    assert refusal("minilm", device=name) == f"There is no device {name!r} here; use cuda:0 or cuda:1 or cpu."
+
+
+def test_no_gpu_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setenv("POOLING_LAB_DEVICE", "cuda")
+    assert refusal("minilm") == "There is no device 'cuda' here; use cpu."
+
+
+def test_the_memory_that_a_model_needs(embedded, monkeypatch):
+    monkeypatch.setattr(models, "_free", lambda device: 79.1e9)
+    need = models.memory("minilm")
+    numbers = sum(tensor.numel() for tensor in embedded("minilm").state_dict().values())
+    assert need.parameters == numbers + 512, "the file also holds the position ids"
+    assert str(need) == "minilm: 23 million parameters, 91 MB in float32 on cpu (79.1 GB free)"
+    need = models.Memory("Qwen3-Embedding-4B", 4_021_774_336, "bfloat16", "cuda", int(79.1e9))
+    assert str(need) == "Qwen3-Embedding-4B: 4.02 billion parameters, 8.0 GB in bfloat16 on cuda (79.1 GB free)"
+
+
+@pytest.mark.parametrize(("free", "fits"), [(1.1, False), (1.19, False), (1.21, True)])
+def test_a_fifth_more_than_the_weights_must_be_free(folder, monkeypatch, free, fits):
+    needed = models.memory(folder).needed
+    monkeypatch.setattr(models, "_free", lambda device: int(free * needed))
+    assert models.memory(folder).fits() == fits
+    assert not models.memory(folder).fits(copies=2)
+    if not fits:
+        assert refusal(folder) == (
+            f"{folder} needs 91 MB in float32 for its weights alone, and a fifth more to work in, but "
+            f"{free * needed / 1e6:.0f} MB are free on cpu; choose a smaller model or another device."
+        )
+
+
+def test_what_is_free_on_the_cpu_heeds_a_containers_limit(tmp_path, monkeypatch):
+    whole = models._free("cpu")
+    assert whole > 10**8
+    monkeypatch.setattr(models, "CGROUP", tmp_path)
+    (tmp_path / "memory.stat").write_text("anon 300\nfile 5000\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert models._free("cpu") == 700
+    (tmp_path / "memory.max").write_text("max\n")
+    assert models._free("cpu") > 10**8
+
+
 def test_a_damaged_embedded_model_is_mended(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "MODELS", tmp_path)
     monkeypatch.setattr(models, "MODELS", tmp_path)
@@ -114,7 +187,7 @@ def test_a_damaged_embedded_model_is_mended(tmp_path, monkeypatch):
 def test_the_embedded_name_wins_over_a_folder(embedded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("minilm").mkdir()
-    assert models._folder("minilm") == MODELS / "minilm"
+    assert models._find("minilm")[0] == MODELS / "minilm"
     assert "holds no model" in refusal("./minilm/")
 
 
@@ -124,12 +197,21 @@ def test_e5_elsewhere_comes_from_the_hub(monkeypatch):
 
     monkeypatch.setattr(weights, "check", lambda name, full: False)
     monkeypatch.setattr(weights, "unpack", unpack)
-    monkeypatch.setattr(models, "_download", Path)
+    monkeypatch.setattr(models, "_ask_hub", lambda name: (name, {}))
     with pytest.warns(UserWarning, match="only for Linux x86-64"):
-        assert models._folder("e5-small") == Path("intfloat/multilingual-e5-small")
+        assert models._find("e5-small") == ("intfloat/multilingual-e5-small", {})
 
 
 # The hub
+
+
+def on_hub(monkeypatch, files: list[str], stored: dict[str, int] | None) -> None:
+    """Puts a model on a hub that answers; `stored` tells how many numbers of each type its weights hold."""
+    info = SimpleNamespace(
+        siblings=[SimpleNamespace(rfilename=file) for file in files],
+        safetensors=stored and SimpleNamespace(parameters=stored),
+    )
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **options: info)
 
 
 def test_no_hub_names_what_is_embedded(monkeypatch):
@@ -165,11 +247,7 @@ def test_only_safetensors_and_settings_are_downloaded(monkeypatch):
         asked.update(options, hub_id=hub_id)
         return weights.unpack("minilm")
 
-    def info(api, hub_id, timeout):
-        files = ["config.json", "model.safetensors", "pytorch_model.bin"]
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in files])
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
+    on_hub(monkeypatch, ["config.json", "model.safetensors", "pytorch_model.bin"], {"F32": 22713728})
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert models.load("all-MiniLM-L6-v2").encode("x").shape == (384,)
     assert asked["hub_id"] == "sentence-transformers/all-MiniLM-L6-v2"
@@ -181,9 +259,25 @@ def test_only_safetensors_and_settings_are_downloaded(monkeypatch):
     assert list(kept) == ["config.json", "model.safetensors"]
 
 
+def test_a_hub_model_that_does_not_fit_is_not_downloaded(monkeypatch, gpus):
+    on_hub(monkeypatch, ["model-00001-of-00002.safetensors"], {"BF16": 4_021_774_336})
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+    assert str(models.memory("Qwen/Qwen3-Embedding-4B")).endswith("8.0 GB in bfloat16 on cuda (8.0 GB free)")
+    assert refusal("Qwen/Qwen3-Embedding-4B") == (
+        "Qwen/Qwen3-Embedding-4B needs 8.0 GB in bfloat16 for its weights alone, and a fifth more to work in, but "
+        "8.0 GB are free on cuda; choose a smaller model or another device."
+    )
+
+
+def test_a_hub_that_tells_no_size_is_measured_after_the_download(monkeypatch, folder):
+    on_hub(monkeypatch, ["model.safetensors"], None)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **options: folder)
+    monkeypatch.setattr(models, "_free", lambda device: 10**6)
+    assert "91 MB in float32 for its weights alone" in refusal("somebody/minilm")
+
+
 def test_a_hub_model_of_pickles_is_not_downloaded(monkeypatch):
-    pickles = SimpleNamespace(siblings=[SimpleNamespace(rfilename="pytorch_model.bin")])
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **options: pickles)
+    on_hub(monkeypatch, ["pytorch_model.bin"], None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
     assert refusal("a/b").startswith("a/b has its weights as a pickle only, which can run code and is never read;")
 
@@ -204,11 +298,12 @@ def test_an_unknown_dtype():
     assert refusal("minilm", dtype="int4") == "dtype 'int4' is unknown; use one of float32, bfloat16, float16."
 
 
-def test_an_unknown_device():
-    assert refusal("minilm", device="quantum").startswith("minilm cannot be loaded (RuntimeError: Expected one of cpu")
+NO_TYPE = b'{"a": {"data_offsets": [0, 0]}}'
 
 
-@pytest.mark.parametrize("content", [b"", b"abc", bytes(100), os.urandom(5000), None])
+@pytest.mark.parametrize(
+    "content", [b"", b"abc", bytes(100), os.urandom(5000), len(NO_TYPE).to_bytes(8, "little") + NO_TYPE, None]
+)
 def test_damaged_weights(folder, content):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] if content is None else content)
@@ -260,3 +355,9 @@ def test_code_of_a_model_never_runs(folder, tmp_path):
         f"{folder} needs code from its own repository, which is never run here; choose another model."
     )
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_without_a_transformer_loads(tmp_path):
+    tokenizer = Tokenizer.from_file(str(weights.unpack("minilm") / "tokenizer.json"))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)]).save(str(tmp_path / "static"))
+    assert models.load(tmp_path / "static").encode("x").shape == (8,)

@@ -3,15 +3,20 @@
 import os
 import re
 import shutil
+import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from helpers import notebooks as runner
+from helpers.models import Memory
 from helpers.series import NotebookError
 
 WRITE = """
@@ -163,6 +168,15 @@ def test_hidden_files_are_no_stale_results(lab: Path, tmp_path: Path) -> None:
     assert runner.stale(tmp_path, lab) == [Path("figures/05_old.png")]
 
 
+def test_committed_numbers_are_the_cpus(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POOLING_LAB_DEVICE", "cuda")
+    path = add(lab, "01_a", "import os\nprint(repr(os.environ['POOLING_LAB_DEVICE']))")
+    for options, device in (({}, "cpu"), ({"device": ""}, "")):
+        runner.run([path], tmp_path / "place", **options)
+        executed = nbformat.read(tmp_path / "place/notebooks/01_a.ipynb", as_version=4)
+        assert executed.cells[1].outputs[0].text == f"{device!r}\n"
+
+
 def test_parameters_reach_only_the_notebooks_that_take_them(lab: Path, tmp_path: Path) -> None:
     path = add(lab, "01_a", "print(MODEL)", parameters="MODEL = ''")
     runner.run([path], tmp_path / "place", {"MODEL": "minilm", "LANGUAGE": "zh"})
@@ -197,7 +211,8 @@ def test_report_links_pages_and_loads_nothing_from_elsewhere(lab: Path, tmp_path
 
 # A study of the reader's own, and the exit status
 
-PARAMETERS = "MODEL = ''\nLANGUAGE = ''\nSCENARIOS = ''"
+MODEL = "MODEL = ''"
+PARAMETERS = f"{MODEL}\nLANGUAGE = ''\nSCENARIOS = ''"
 MINE = "language,scenario,item,query,strong,weak,unrelated\nzh,mine,1,我饿了,肚子咕咕叫,我刚吃完饭,天空是蓝色的\n"
 
 
@@ -229,17 +244,96 @@ def test_a_study_goes_into_build_alone(
     study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = outside_build(study)
-    assert command(monkeypatch, "reproduce", "--model=tiny-qwen3", "--language=zh", "--scenarios=mine.csv") == 0
+    assert command(monkeypatch, "reproduce", "--model=minilm", "--language=zh", "--scenarios=mine.csv") == 0
     assert outside_build(study) == before
-    assert [path.name for path in (study / "build").glob("[!.]*")] == ["tiny-qwen3"]
-    place = study / "build/tiny-qwen3"
+    assert [path.name for path in (study / "build").glob("[!.]*")] == ["minilm"]
+    place = study / "build/minilm"
     executed = nbformat.read(place / "notebooks/05_study.ipynb", as_version=4)
-    assert executed.cells[3].outputs[0].text == f"tiny-qwen3 zh {study / 'mine.csv'}\n"
+    assert executed.cells[3].outputs[0].text == f"minilm zh {study / 'mine.csv'}\n"
     assert not (place / "notebooks/06_other.ipynb").exists()
     assert (place / "report/05_study.html").exists()
     said = capsys.readouterr().out
+    need, known, *_ = said.splitlines()
+    assert re.fullmatch(r"minilm: 23 million parameters, 91 MB in float32 on cpu \(.+ GB free\)", need)
+    assert re.fullmatch(r"all-MiniLM-L6-v2: published \[.+\] .+ and measured \[.+\] agree within 0\.005", known)
     assert re.search(r"05_study +\d+  ok +05_study\.csv", said)
-    assert said.endswith("Report: build/tiny-qwen3/report/index.html\n")
+    assert said.endswith("Report: build/minilm/report/index.html\n")
+
+
+def test_another_model_under_a_known_name_is_refused(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], qwen3_layout: Path
+) -> None:
+    shutil.copytree(qwen3_layout, study / "Qwen3-Embedding-0.6B")
+    assert command(monkeypatch, "reproduce", "--model=Qwen3-Embedding-0.6B") == 1
+    said = capsys.readouterr()
+    assert re.search(r"Qwen3-Embedding-0.6B: published \[0\.7646 .+\] .+ measured \[.+\] differ by more than", said.err)
+    assert "so no notebook was run" in said.err
+    assert "05_study" not in said.out
+
+
+def test_a_study_of_the_layout_of_qwen3(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], qwen3_layout: Path
+) -> None:
+    encode = (
+        "from helpers.models import load\nmodel = load(MODEL)\nprint(model.device, model.encode_query('我饿了').shape)"
+    )
+    add(study, "05_study", encode, parameters=PARAMETERS, study=True)
+    monkeypatch.chdir(qwen3_layout.parent)
+    assert command(monkeypatch, "reproduce", "--model=qwen3", "--language=zh", "--device=cpu") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("qwen3: 5 million parameters, 19 MB in float32 on cpu (")
+    assert "qwen3: no published numbers are known to check it by\n" in said
+    (place,) = (study / "build").glob("qwen3-*")
+    executed = nbformat.read(place / "notebooks/05_study.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == "cpu (32,)\n"
+
+
+def test_a_process_that_is_killed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "choose_device", signal.raise_signal)  # it reaches the other process by its name
+    with pytest.raises(NotebookError, match="The process that loaded minilm was stopped, as happens when memory runs"):
+        runner._check_model("minilm", signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("given", "takers"),
+    [
+        (["--language=zh"], ["05_study"]),
+        (["--device=cpu"], ["04_model", "05_study"]),
+    ],
+)
+def test_only_the_notebooks_that_take_a_parameter_are_run(
+    study: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], takers: list[str]
+) -> None:
+    add(study, "04_model", "1", parameters=MODEL, study=True)
+    assert command(monkeypatch, "reproduce", *given) == 0
+    (place,) = (study / "build").glob("[!.]*")
+    assert [path.stem for path in runner.notebooks(place)] == takers
+
+
+def test_one_worker_runs_one_notebook_at_a_time(lab: Path, tmp_path: Path) -> None:
+    single = """
+import os, pathlib, time
+here = pathlib.Path(os.environ["POOLING_LAB_OUTPUT"]) / "busy"
+here.mkdir()
+time.sleep(1)
+here.rmdir()
+"""
+    paths = [add(lab, name, single) for name in ("01_a", "02_b")]
+    assert [one.error for one in runner.run(paths, tmp_path / "place", workers=1)] == ["", ""]
+
+
+@pytest.mark.parametrize(("free", "workers"), [(250, 2), (230, 1)])
+def test_as_many_notebooks_at_a_time_as_the_model_fits_in_for(
+    monkeypatch: pytest.MonkeyPatch, free: int, workers: int
+) -> None:
+    class Here:  # a pool without processes
+        def submit(self, function: Callable, *arguments: object) -> SimpleNamespace:
+            return SimpleNamespace(result=lambda: function(*arguments))
+
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", lambda *_: nullcontext(Here()))
+    monkeypatch.setattr(runner, "memory", lambda *_: Memory("mine", 25, "float32", "cpu", free))
+    monkeypatch.setattr(runner, "_known_answers", lambda *_: None)
+    assert runner._check_model("mine", "cpu") == ("cpu", workers)
 
 
 def test_a_second_run_waits_for_nobody(
@@ -268,6 +362,8 @@ def test_what_a_study_warns_of_is_said_at_the_end(
         ({"MODEL": "report"}, "report-[0-9a-f]{6}"),
         ({"MODEL": "/"}, "-[0-9a-f]{6}"),
         ({"LANGUAGE": "zh"}, "embedded-zh"),
+        ({"LANGUAGE": "zh", "DEVICE": "cpu"}, "embedded-zh"),
+        ({"DEVICE": "cuda:1"}, "embedded-cuda--1"),
         ({"SCENARIOS": "/data/句子.csv", "LANGUAGE": "zh"}, "embedded-句子"),
         ({"SCENARIOS": f"/data/{'长' * 80}.csv"}, f"embedded-{'长' * 30}-[0-9a-f]{{6}}"),
     ],
@@ -296,6 +392,7 @@ def test_a_study_that_fails_keeps_the_last_one(
         ("--scenarios=gone.csv", "gone.csv does not exist; check the path and the name"),
         ("--language=fr", "No scenario is in language 'fr'; there are zh, en."),
         ("--model=nobody/nothing", "'nobody/nothing' is not a model folder here and could not be fetched"),
+        ("--device=quantum", "There is no device 'quantum' here; use "),
     ],
 )
 def test_a_study_that_cannot_be_starts_nothing(

@@ -34,7 +34,7 @@ REQUIREMENTS = [
 ]
 WEIGHTS = [Requirement(line) for line in PYPROJECT["dependency-groups"]["weights"]]
 LOCKS = ("requirements.lock", "requirements-weights.lock")
-COMMANDS = ("help", "reproduce", "test", "verify", "lab", "report", "models", "clean")
+COMMANDS = ("help", "reproduce", "test", "verify", "lab", "doctor", "report", "models", "clean")
 
 
 def lines(lock: str) -> list[str]:
@@ -252,10 +252,15 @@ def test_an_active_conda_environment_takes_the_place_of_venv(ready: Path) -> Non
 
 
 def test_values_reach_the_command_as_they_were_typed(ready: Path) -> None:
-    values = {"MODEL": "a \"b\" 'c' $d $(e", "LANGUAGE": "zh", "SCENARIOS": "数据/my file;.csv"}
+    values = {
+        "MODEL": "a \"b\" 'c' $d $(e",
+        "LANGUAGE": "zh",
+        "SCENARIOS": "数据/my file;.csv",
+        "DEVICE": "cuda:$1 'x'",
+    }
     done = make(ready, "reproduce", *(f"{name}={value}" for name, value in values.items()), LC_ALL="C")
     assert done.returncode == 0, done.stderr
-    assert calls(ready)[-6:] == [
+    assert calls(ready)[-7:] == [
         "-m",
         "helpers.notebooks",
         "reproduce",
@@ -263,19 +268,54 @@ def test_values_reach_the_command_as_they_were_typed(ready: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, []),
+        ({"FORMAT": "text"}, []),
+        ({"FORMAT": "json"}, ["--json"]),
+        ({"FORMAT": "json", "DEVICE": "cuda:$1 'x'"}, ["--json", "--device=cuda:$1 'x'"]),
+    ],
+)
+def test_the_doctor_gets_what_was_typed_and_says_nothing_else(
+    ready: Path, given: dict[str, str], options: list[str]
+) -> None:
+    model = "-a \"b\" 'c' $d $(e"
+    done = make(ready, "doctor", f"MODEL={model}", *(f"{name}={value}" for name, value in given.items()), LC_ALL="C")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert calls(ready) == ["-m", "helpers.doctor", *options, "--", model]
+
+
 def test_variables_of_the_environment_do_not_count(ready: Path) -> None:
-    assert make(ready, "reproduce", MODEL="other", LANGUAGE="en_GB:en", SCENARIOS="x.csv").returncode == 0
+    environment = {"MODEL": "x", "LANGUAGE": "en_GB:en", "SCENARIOS": "x.csv", "DEVICE": "x", "FORMAT": "x"}
+    assert make(ready, "reproduce", **environment).returncode == 0
     assert calls(ready)[-3:] == ["-m", "helpers.notebooks", "reproduce"]
+    assert make(ready, "doctor", "MODEL=mine", **environment | {"FORMAT": "json"}).returncode == 0
+    assert calls(ready)[-4:] == ["-m", "helpers.doctor", "--", "mine"]
+
+
+@pytest.mark.parametrize(("given", "device"), [(["DEVICE=cuda:1"], "cuda:1"), ([], "")])
+def test_the_device_reaches_the_lab(ready: Path, given: list[str], device: str) -> None:
+    script(ready / ".venv/bin/python", 'echo "<$POOLING_LAB_DEVICE>" >> devices; mkdir -p "models/$3"')
+    assert make(ready, "lab", *given, DEVICE="x", POOLING_LAB_DEVICE="y").returncode == 0
+    assert (ready / "devices").read_text(encoding="utf-8").splitlines()[-1] == f"<{device}>"
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["reproduce", "SCENARIO=x.csv"], "There is no variable SCENARIO: use MODEL, LANGUAGE and SCENARIOS"),
-        (["reproduce", "MODELL=x"], "There is no variable MODELL: use MODEL, LANGUAGE and SCENARIOS"),
+        (["reproduce", "SCENARIO=x.csv"], "There is no variable SCENARIO: use MODEL, LANGUAGE, SCENARIOS and DEVICE"),
+        (["reproduce", "MODELL=x"], "There is no variable MODELL: use MODEL, LANGUAGE, SCENARIOS and DEVICE"),
         (["reproduce", "MODEL="], "MODEL= is empty"),
         (["lab", "PYTHON="], "PYTHON= is empty"),
         (["test", "LANGUAGE=zh"], "LANGUAGE goes with `make reproduce` alone"),
+        (["lab", "MODEL=x"], "MODEL goes with `make reproduce` or `make doctor` alone"),
+        (["verify", "DEVICE=cpu"], "DEVICE goes with `make reproduce` or `make doctor` or `make lab` alone"),
+        (["DEVICE=cpu"], "DEVICE goes with `make reproduce` or `make doctor` or `make lab` alone"),
+        (["reproduce", "FORMAT=json"], "FORMAT goes with `make doctor` alone"),
+        (["doctor", "MODEL=x", "FORMAT=xml"], "FORMAT is json or text"),
+        (["doctor"], "Name the model that `make doctor` is to examine: MODEL=hub-id-or-folder"),
         (["lab", "PYTHON=no-such-python"], "no-such-python is no Python that runs here"),
     ],
 )
