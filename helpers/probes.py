@@ -1,0 +1,154 @@
+"""Measures what a model does with its tokens: who sees whom, what each pooling hears, what padding changes."""
+
+import numpy as np
+import pandas as pd
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.util import batch_to_device
+from torch import Tensor
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from helpers.pooling import POOLINGS, pool
+
+STILL = 1e-6  # a vector that moved by less than this share of its length has not moved
+MATCH = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}  # a difference up to this share is rounding
+
+
+def influence(model: SentenceTransformer, text: str) -> pd.DataFrame:
+    """Changes each token of a text in turn and measures how far the state at each position moves.
+
+    Every variant runs alone, in a batch of the same shape, so that a state which cannot see the change stays the same
+    to the last bit.
+
+    Args:
+        model: A SentenceTransformer whose first module is a Transformer.
+        text: The text; its special tokens are changed, too.
+
+    Returns:
+        A square table `(tokens, tokens)`: row i, column j tells how far the state at position j moved when token i was
+        changed, as a share of its length; exactly 0 where not one bit moved. Both axes carry the pieces of the text.
+    """
+    before, *after = (states["hidden"][0] for states in _variants(model, text))
+    moved = [((one - before).norm(dim=-1) / before.norm(dim=-1)).cpu().numpy() for one in after]
+    pieces = [model.tokenizer.decode([token]).strip() or "␣" for token in model.tokenizer(text)["input_ids"]]
+    return pd.DataFrame(np.stack(moved), pieces, pieces)
+
+
+def attention(model: SentenceTransformer, text: str) -> str:
+    """Tells from `influence` which way a model looks.
+
+    Returns:
+        `causal` where no state moves when a later token changes, `bidirectional` where all of them do, else `mixed`.
+    """
+    moved = influence(model, text).to_numpy()
+    earlier = moved[np.tril_indices_from(moved, -1)] > STILL  # row: the later token, which was changed
+    return "mixed" if earlier.any() != earlier.all() else "bidirectional" if earlier.any() else "causal"
+
+
+def hears(model: SentenceTransformer, text: str) -> dict[str, float]:
+    """Tells for each pooling which share of the text's own tokens moves its vector when it is changed."""
+    before, *after = _variants(model, text)
+    own = before["special"][0].logical_not().nonzero().flatten().tolist()
+    shares = {}
+    for name in POOLINGS:
+        vector, changed = pool(name, **before), torch.cat([pool(name, **after[position]) for position in own])
+        shares[name] = ((changed - vector).norm(dim=-1) > STILL * vector.norm()).double().mean().item()
+    return shares
+
+
+def in_batch(model: SentenceTransformer, texts: list[str], side: str) -> dict[str, float]:
+    """Holds each text's vectors alone against those in one padded batch.
+
+    Args:
+        model: A SentenceTransformer whose first module is a Transformer.
+        texts: Texts of different lengths.
+        side: Where the batch is padded, `left` or `right`.
+
+    Returns:
+        For each pooling the lowest cosine over the texts; 1 where neighbours and padding change nothing.
+    """
+    alone = [_states(model, _tokenize(model.tokenizer, [text])) for text in texts]
+    batch = _states(model, _tokenize(model.tokenizer, texts, side))
+    return {
+        name: torch.cosine_similarity(torch.cat([pool(name, **one) for one in alone]), pool(name, **batch)).min().item()
+        for name in POOLINGS
+    }
+
+
+def encode_in_batch(model: SentenceTransformer, texts: list[str], side: str) -> float:
+    """Returns the lowest cosine of `model.encode`'s vectors of each text alone to those in one padded batch."""
+    own_side = model.tokenizer.padding_side
+    alone = torch.cat([_encode(model, [text]) for text in texts])
+    model.tokenizer.padding_side = side
+    try:
+        return torch.cosine_similarity(alone, _encode(model, texts)).min().item()
+    finally:
+        model.tokenizer.padding_side = own_side
+
+
+def effective_pooling(model: SentenceTransformer, texts: list[str]) -> str | None:
+    """Finds out by comparison which pooling a model's Pooling module computes.
+
+    Returns:
+        The name, or several joined by ` + ` where they are concatenated; None where no module pools token states, or
+        none of the poolings gives its result.
+    """
+    features = batch_to_device(model.preprocess(texts), model.device)
+    with torch.inference_mode():
+        for module in model:
+            features = module(features)
+            if isinstance(module, Pooling):
+                break
+        else:
+            return None
+    states = {"hidden": features["token_embeddings"].float(), "mask": features["attention_mask"]}
+    pooled = {name: pool(name, **states) for name in Pooling.POOLING_MODES}
+    found = []
+    for part in features["sentence_embedding"].float().split(states["hidden"].shape[-1], dim=-1):
+        far = {name: ((part - vector).norm() / vector.norm()).item() for name, vector in pooled.items()}
+        closest = min(far, key=far.get)
+        if far[closest] > MATCH[model.dtype]:
+            return None
+        found.append(closest)
+    return " + ".join(found)
+
+
+def _variants(model: SentenceTransformer, text: str) -> list[dict[str, Tensor]]:
+    """Returns the states of a text as it is, and of its variants in each of which one token is another."""
+    batch = _tokenize(model.tokenizer, [text])
+    variants = [_states(model, batch.copy())]
+    for position, substitute in enumerate(_substitutes(model.tokenizer, batch["input_ids"][0].tolist())):
+        ids = batch["input_ids"].clone()
+        ids[0, position] = substitute
+        variants.append(_states(model, {**batch, "input_ids": ids}))
+    return variants
+
+
+def _substitutes(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
+    """Returns for each token another one that is neither special nor unknown."""
+    special = {*tokenizer.all_special_ids}
+    ordinary = [token for token in tokenizer("stone river")["input_ids"] if token not in special]
+    ordinary += [token for token in range(len(tokenizer) // 2, len(tokenizer)) if token not in special][:2]
+    return [next(other for other in ordinary if other != token) for token in ids]
+
+
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], side: str | None = None) -> BatchEncoding:
+    padded = {"padding": True, "padding_side": side} if side else {}
+    return tokenizer(texts, return_tensors="pt", return_special_tokens_mask=True, **padded)
+
+
+def _states(model: SentenceTransformer, batch: BatchEncoding | dict[str, Tensor]) -> dict[str, Tensor]:
+    """Runs one batch, `(batch, tokens)`, and returns what `pool` takes, on the CPU."""
+    batch = {**batch}
+    special = batch.pop("special_tokens_mask")
+    with torch.inference_mode():
+        output = model[0].auto_model(**batch_to_device(batch, model.device), output_hidden_states=True)
+    states = {"hidden": output.last_hidden_state, "first": output.hidden_states[1]}
+    states = {name: state.float().cpu() for name, state in states.items()}
+    return states | {"mask": batch["attention_mask"].cpu(), "special": special.bool()}
+
+
+def _encode(model: SentenceTransformer, texts: list[str]) -> Tensor:
+    vectors = model.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True)
+    return vectors.float().cpu()
