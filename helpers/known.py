@@ -1,4 +1,4 @@
-"""Numbers that a model's makers published: recomputed, they tell whether the model is read as it was meant to be."""
+"""What a model's makers published: numbers to recompute, and the pooling that the model was trained with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from helpers.models import EMBEDDED
+from helpers.paths import MODELS
 
 if TYPE_CHECKING:  # importing it takes seconds
     from sentence_transformers import SentenceTransformer
@@ -69,6 +70,22 @@ TABLE = {
     "Qwen3-Embedding-8B": Published(QUESTIONS, PASSAGES, [[0.7493, 0.0751], [0.0880, 0.6318]], "its model card"),
 }
 
+# By their model cards, under the last part of their hub ids in small letters.
+POOLING = {
+    "cls": (
+        *(f"bge-{size}-{language}-v1.5" for size in ("small", "base", "large") for language in ("en", "zh")),
+        *(f"snowflake-arctic-embed-{size}" for size in ("xs", "s", "m", "m-long", "l")),
+        "bge-m3",
+    ),
+    "mean": (
+        *("all-minilm-l6-v2", "all-minilm-l12-v2", "all-mpnet-base-v2", "paraphrase-multilingual-minilm-l12-v2"),
+        *("multilingual-e5-small", "multilingual-e5-base", "multilingual-e5-large", "embeddinggemma-300m"),
+        *("text2vec-base-chinese", "m3e-base"),
+    ),
+    "lasttoken": ("qwen3-embedding-0.6b", "qwen3-embedding-4b", "qwen3-embedding-8b"),
+}
+TRAINED_TO_EMBED = ("minilm", "e5-small")  # of the embedded models
+
 
 def check(model: "SentenceTransformer", name: str | Path) -> Answers | None:
     """Recomputes published numbers with the model as it is: its own prompts, pooling and Normalize.
@@ -83,14 +100,45 @@ def check(model: "SentenceTransformer", name: str | Path) -> Answers | None:
     Returns:
         The numbers, or None where none are known under that name.
     """
-    last = EMBEDDED[str(name)].title if str(name) in EMBEDDED else Path(name).expanduser().resolve().name
-    title = next((title for title in TABLE if title.lower() == last.lower()), None)
+    last = EMBEDDED[str(name)].title.lower() if str(name) in EMBEDDED else _last_part(name)
+    title = next((title for title in TABLE if title.lower() == last), None)
     if title is None:
         return None
     known = TABLE[title]
     queries, documents = model.encode_query(list(known.queries)), model.encode_document(list(known.documents))
     tolerance = FLOAT32 if str(model.dtype) == "torch.float32" else SHORTER
     return Answers(title, np.array(known.values), queries @ documents.T, tolerance, known.source)
+
+
+def trained_pooling(name: str | Path) -> str | None:
+    """Returns the pooling that the model of this name was trained with, by its model card; None where none is known.
+
+    Args:
+        name: As in `check`. A name proves little: anybody's folder may be called so.
+    """
+    last = _last_part(EMBEDDED[str(name)].origin if str(name) in EMBEDDED else name)
+    return next((pooling for pooling, names in POOLING.items() if last in names), None)
+
+
+def same_weights(model: "SentenceTransformer") -> str | None:
+    """Returns the embedded model, of those trained to embed, whose weights a model has to the last bit, if any."""
+    import torch
+    from safetensors.torch import load_file
+
+    if model.transformers_model is None:
+        return None
+    own = model.transformers_model.state_dict()
+    for name in TRAINED_TO_EMBED:
+        file = MODELS / name / "model.safetensors"
+        stored = load_file(file) if file.is_file() else {}
+        mine = {key: weight.cpu() for key, weight in own.items() if not key.startswith("pooler.")}  # nobody reads it
+        if all(key in stored and torch.equal(weight, stored[key].to(weight.dtype)) for key, weight in mine.items()):
+            return name
+    return None
+
+
+def _last_part(name: str | Path) -> str:
+    return Path(name).expanduser().resolve().name.lower()
 
 
 def _in_a_line(table: np.ndarray) -> str:

@@ -179,11 +179,12 @@ def _free(device: str) -> int:
     """Returns the bytes that are free on a device."""
     import torch
 
-    if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
-    if device == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     free = psutil.virtual_memory().available
+    if device.startswith("cuda"):  # what this process holds in reserve is free, too
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    if device == "mps":  # its memory is the machine's
+        return min(free, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     try:
         limit = int((CGROUP / "memory.max").read_text())
         used = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())

@@ -12,7 +12,10 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from helpers.pooling import POOLINGS, pool
 
 STILL = 1e-6  # a vector that moved by less than this share of its length has not moved
-MATCH = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}  # a difference up to this share is rounding
+# What is only rounding, by the type of the weights: a difference up to this share of the length, a cosine from here on
+DIFFERENCE = {torch.float16: 3e-3, torch.bfloat16: 3e-2}
+SAME = {torch.float16: 0.999, torch.bfloat16: 0.995}
+DIFFERENCE_ELSE, SAME_ELSE = 1e-4, 0.9999
 
 
 def influence(model: SentenceTransformer, text: str) -> pd.DataFrame:
@@ -76,23 +79,29 @@ def in_batch(model: SentenceTransformer, texts: list[str], side: str) -> dict[st
     }
 
 
+def encode(model: SentenceTransformer, texts: list[str]) -> Tensor:
+    """Returns `model.encode`'s vectors, `(texts, dim)` in float32 on the CPU, all texts in one batch."""
+    vectors = model.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True)
+    return vectors.float().cpu()
+
+
 def encode_in_batch(model: SentenceTransformer, texts: list[str], side: str) -> float:
     """Returns the lowest cosine of `model.encode`'s vectors of each text alone to those in one padded batch."""
     own_side = model.tokenizer.padding_side
-    alone = torch.cat([_encode(model, [text]) for text in texts])
+    alone = torch.cat([encode(model, [text]) for text in texts])
     model.tokenizer.padding_side = side
     try:
-        return torch.cosine_similarity(alone, _encode(model, texts)).min().item()
+        return torch.cosine_similarity(alone, encode(model, texts)).min().item()
     finally:
         model.tokenizer.padding_side = own_side
 
 
-def effective_pooling(model: SentenceTransformer, texts: list[str]) -> str | None:
+def effective_pooling(model: SentenceTransformer, texts: list[str]) -> list[str] | None:
     """Finds out by comparison which pooling a model's Pooling module computes.
 
     Returns:
-        The name, or several joined by ` + ` where they are concatenated; None where no module pools token states, or
-        none of the poolings gives its result.
+        Its name, or several where vectors are concatenated; None where no module pools token states, or none of the
+        poolings gives its result.
     """
     features = batch_to_device(model.preprocess(texts), model.device)
     with torch.inference_mode():
@@ -103,15 +112,29 @@ def effective_pooling(model: SentenceTransformer, texts: list[str]) -> str | Non
         else:
             return None
     states = {"hidden": features["token_embeddings"].float(), "mask": features["attention_mask"]}
-    pooled = {name: pool(name, **states) for name in Pooling.POOLING_MODES}
+    said = [module.pooling_mode] if isinstance(module.pooling_mode, str) else module.pooling_mode
+    pooled = {
+        name: pool(name, **states) for name in dict.fromkeys((*said, *Pooling.POOLING_MODES))
+    }  # of equals the first
     found = []
     for part in features["sentence_embedding"].float().split(states["hidden"].shape[-1], dim=-1):
         far = {name: ((part - vector).norm() / vector.norm()).item() for name, vector in pooled.items()}
         closest = min(far, key=far.get)
-        if far[closest] > MATCH[model.dtype]:
+        if far[closest] > DIFFERENCE.get(model.dtype, DIFFERENCE_ELSE):
             return None
         found.append(closest)
-    return " + ".join(found)
+    return found
+
+
+def unknown_share(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> float:
+    """Returns which share of the texts' tokens the tokenizer does not know; 1 where it finds no token at all."""
+    ids = [token for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in row]
+    return ids.count(tokenizer.unk_token_id) / len(ids) if ids else 1.0
+
+
+def is_same(cosine: float, dtype: torch.dtype | None) -> bool:
+    """Tells whether two vectors with this cosine differ by the rounding of a type at most."""
+    return cosine >= SAME.get(dtype, SAME_ELSE)
 
 
 def _variants(model: SentenceTransformer, text: str) -> list[dict[str, Tensor]]:
@@ -142,13 +165,9 @@ def _states(model: SentenceTransformer, batch: BatchEncoding | dict[str, Tensor]
     """Runs one batch, `(batch, tokens)`, and returns what `pool` takes, on the CPU."""
     batch = {**batch}
     special = batch.pop("special_tokens_mask")
+    model.eval()
     with torch.inference_mode():
         output = model[0].auto_model(**batch_to_device(batch, model.device), output_hidden_states=True)
     states = {"hidden": output.last_hidden_state, "first": output.hidden_states[1]}
     states = {name: state.float().cpu() for name, state in states.items()}
     return states | {"mask": batch["attention_mask"].cpu(), "special": special.bool()}
-
-
-def _encode(model: SentenceTransformer, texts: list[str]) -> Tensor:
-    vectors = model.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True)
-    return vectors.float().cpu()

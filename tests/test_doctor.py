@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbedding
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, StaticEmbedding
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from helpers import doctor, probes, weights
 from helpers.paths import ROOT
@@ -81,6 +81,11 @@ def change(file: Path, **changes: object) -> None:
     write(file, json.loads(file.read_text(encoding="utf-8")) | changes)
 
 
+def strict(report: doctor.Report) -> dict:
+    """Reads a report's JSON as a parser does that knows no NaN."""
+    return json.loads(report.to_json(), parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+
+
 def verdicts(report: doctor.Report) -> dict[str, str]:
     return {row["pooling"]: row["verdict"] for row in report.poolings}
 
@@ -112,7 +117,8 @@ def test_every_recipe(
     folder = build(tmp_path / "m", kind, (mode,), form=form, normalize=normalize, dense=dense, side=side)
     report = doctor.examine(folder)
     assert report.sound is sound, report.problems
-    assert report.recipe["declared"] == report.recipe["effective"] == mode
+    assert any("depends on its neighbours" in text for text in report.problems) is (kind == ENCODER and side == "left")
+    assert report.recipe["declared"] == report.recipe["effective"] == [mode]
     assert f"{form} form" in report.recipe["declared_in"]
     assert report.recipe["normalize"] is normalize
     assert report.recipe["dense"] == ([f"{64 if kind == DECODER else 32} → 16"] if dense else [])
@@ -139,7 +145,7 @@ def test_attention_is_measured_not_read(tmp_path: Path) -> None:
     assert report.model["attention"] == "causal"
     assert report.tokenizer["cls"] == "[CLS]"
     assert report.problems == [
-        "It gives five different texts one and the same direction.",
+        "It gives 5 different texts one and the same direction.",
         "Its recipe reads cls, which hears 0% of the tokens: position 0 sees itself alone.",
     ]
 
@@ -158,24 +164,40 @@ def test_a_plain_checkpoint_is_pooled_by_a_recipe_that_nobody_declared(tmp_path:
         change(folder / "config.json", architectures=[saved_as])
         report = doctor.examine(folder)
         assert report.recipe["declared"] is None
-        assert report.recipe["effective"] == report.recipe["made_up"] == made_up
+        assert report.recipe["effective"] == report.recipe["made_up"] == [made_up]
         assert verdicts(report)[made_up] == "default"
         assert report.sound
-        assert "No recipe is declared" in str(report)
-        assert any(f"silently pools them by {made_up}" in text for text in report.warnings)
+        assert "No pooling is declared. What sentence-transformers makes up is not unsound." in str(report)
+        assert any(f"silently takes {made_up}. How it was trained" in text for text in report.warnings)
 
 
 def test_a_mean_trained_model_read_as_cls_is_unsound(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(weights.unpack("minilm"), tmp_path / "mine"))
-    model = SentenceTransformer(str(folder), device="cpu")
+    model = SentenceTransformer(str(weights.unpack("minilm")), device="cpu")
     model[1].pooling_mode = "cls"
-    model.save(str(tmp_path / "saved anew"))
-    report = doctor.examine(tmp_path / "saved anew")
-    assert report.problems == [
-        "Its weights are those of all-MiniLM-L6-v2, trained to be read by mean; this recipe reads cls, which nobody "
-        "trained."
-    ]
-    assert any("English items mean sorts better than cls" in text for text in report.warnings)
+    model.save(str(tmp_path / "mine"))
+    report = doctor.examine(tmp_path / "mine")
+    assert report.problems == ["Its weights are those of all-MiniLM-L6-v2, trained with mean; this recipe reads cls."]
+    assert any("English items mean, without prompts, sorts better than its own" in text for text in report.warnings)
+    with torch.no_grad():  # trained on, perhaps to be read by cls
+        model.transformers_model.encoder.layer[-1].output.dense.weight.mul_(1.01)
+    model.save(str(tmp_path / "trained on"))
+    assert doctor.examine(tmp_path / "trained on").sound
+
+
+def test_the_name_of_a_well_known_model_is_a_hint_and_its_numbers_are_a_proof(
+    tmp_path: Path, qwen3_layout: Path
+) -> None:
+    for name, hint in (("bge-M3", True), ("bge-m3-mine", False)):
+        folder = build(tmp_path / name)
+        (folder / "modules.json").unlink()
+        report = doctor.examine(folder)
+        assert report.sound
+        said = f"The makers of {folder} trained it with cls; here it is read by mean."
+        assert (said in report.warnings) is hint
+    report = doctor.examine(shutil.copytree(qwen3_layout, tmp_path / "Qwen3-Embedding-0.6B"))
+    assert report.problems == ["It does not give the numbers that its makers published."]
+    assert "0.7646" in report.known
+    assert "Published numbers" in str(report)
 
 
 @pytest.mark.parametrize("name", ["minilm", "e5-small", "smollm2", "tiny-qwen3"])
@@ -195,7 +217,7 @@ def test_a_loaded_model_is_examined_and_left_as_it_was(tmp_path: Path) -> None:
     before = model.encode(["x", "He is a lion"])
     report = doctor.examine(model)
     assert report.name == "A loaded model"
-    assert report.recipe["declared"] == "lasttoken"
+    assert report.recipe["declared"] == ["lasttoken"]
     assert model.tokenizer.padding_side == "left"
     np.testing.assert_array_equal(model.encode(["x", "He is a lion"]), before)
 
@@ -205,7 +227,8 @@ def test_a_loaded_model_is_examined_and_left_as_it_was(tmp_path: Path) -> None:
 
 def test_concatenated_modes(tmp_path: Path) -> None:
     report = doctor.examine(build(tmp_path / "a", ENCODER, ("cls", "mean"), form="old"))
-    assert report.recipe["declared"] == report.recipe["effective"] == "cls + mean"
+    assert report.recipe["declared"] == report.recipe["effective"] == ["cls", "mean"]
+    assert "cls + mean (measured)" in str(report)
     assert report.recipe["dimension"] == 64
     assert [verdicts(report)[mode] for mode in ("cls", "mean", "max")] == ["declared", "declared", "untrained"]
     assert report.sound
@@ -217,13 +240,13 @@ def test_concatenated_modes(tmp_path: Path) -> None:
 def test_a_pooling_that_names_no_mode_is_mean(tmp_path: Path) -> None:
     folder = build(tmp_path / "m", modes=(), form="old")
     report = doctor.examine(folder)
-    assert report.recipe["effective"] == "mean"
-    assert "Its Pooling names no mode, so sentence-transformers silently takes mean." in report.warnings
+    assert report.recipe["effective"] == ["mean"]
+    assert "Its Pooling names no mode: sentence-transformers silently takes mean." in report.warnings
 
 
 def test_a_dot_product_without_normalize(tmp_path: Path) -> None:
     report = doctor.examine(build(tmp_path / "m", normalize=False, similarity="dot"))
-    assert any("it declares the dot product as its similarity" in text for text in report.warnings)
+    assert any("It declares the dot product as its similarity." in text for text in report.warnings)
 
 
 def test_half_precision(tmp_path: Path) -> None:
@@ -232,7 +255,7 @@ def test_half_precision(tmp_path: Path) -> None:
     )
     report = doctor.examine(model)
     assert report.sound, report.problems
-    assert (report.model["attention"], report.recipe["effective"]) == ("causal", "lasttoken")
+    assert (report.model["attention"], report.recipe["effective"]) == ("causal", ["lasttoken"])
 
 
 def test_vectors_that_say_nothing(tmp_path: Path) -> None:
@@ -240,12 +263,15 @@ def test_vectors_that_say_nothing(tmp_path: Path) -> None:
     with torch.no_grad():
         for weight in model.transformers_model.encoder.parameters():
             weight.fill_(float("nan"))
-    assert doctor.examine(model).problems == ["Its vectors hold NaN or infinity; are the weights damaged?"]
+    report = doctor.examine(model)
+    assert report.problems == ["Its vectors hold NaN or infinity; are the weights damaged?"]
+    assert strict(report)["recipe"]["lengths"] == [None, None]
+    assert "attention         not measured" in str(report)
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
         model.transformers_model.encoder.layer[-1].output.LayerNorm.bias.fill_(1)
-    assert "It gives five different texts one and the same direction." in doctor.examine(model).problems
+    assert "It gives 5 different texts one and the same direction." in doctor.examine(model).problems
 
 
 def test_a_recipe_that_cannot_run(tmp_path: Path) -> None:
@@ -256,7 +282,7 @@ def test_a_recipe_that_cannot_run(tmp_path: Path) -> None:
     assert report.recipe["declared"] is None
     assert len(report.problems) == 1
     assert report.problems[0].startswith("encode fails on a batch of short texts (")
-    assert "UNSOUND" in str(report)
+    assert "No pooling is declared. What encode does is UNSOUND." in str(report)
 
     folder = build(tmp_path / "no pad", DECODER, ("lasttoken",))
     model = SentenceTransformer(str(folder), device="cpu")
@@ -270,22 +296,62 @@ def test_a_model_without_a_transformer(tmp_path: Path) -> None:
     report = doctor.examine(tmp_path / "m")
     assert report.sound
     assert report.poolings == []
-    assert "It starts with StaticEmbedding, no Transformer: tokens and poolings were not examined." in report.warnings
-    assert "not measured: it does not start with a Transformer" in str(report)
+    assert any("starts with StaticEmbedding, which gives no token states" in text for text in report.warnings)
+    assert "limit             none" in str(report)
+    assert strict(report)["model"]["limit"] is None
 
 
 def test_more_tokens_than_positions(tmp_path: Path) -> None:
     folder = build(tmp_path / "m")
     write(folder / "sentence_bert_config.json", {"max_seq_length": 4096})
-    assert (
-        "It accepts 4096 tokens, but has no positions for as many: long texts fail." in doctor.examine(folder).problems
-    )
-    write(folder / "sentence_bert_config.json", {"max_seq_length": 600})
-    assert (
-        "It accepts 600 tokens, but has no positions for as many: long texts fail." in doctor.examine(folder).problems
-    )
+    assert "It accepts 4096 tokens and has 512 positions: longer texts fail." in doctor.examine(folder).problems
     write(folder / "sentence_bert_config.json", {"max_seq_length": 512})
     assert doctor.examine(folder).sound
+    roberta = build(tmp_path / "roberta")
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = RobertaConfig(**shape, vocab_size=30522, max_position_embeddings=512, pad_token_id=1)
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(roberta)
+    write(roberta / "sentence_bert_config.json", {"max_seq_length": 512})
+    assert "It accepts 512 tokens and has 510 positions: longer texts fail." in doctor.examine(roberta).problems
+    rotary = build(tmp_path / "rotary", DECODER, ("lasttoken",))
+    change(rotary / "config.json", max_position_embeddings=64)
+    assert doctor.examine(rotary).sound  # distances have no table that ends
+
+
+def test_a_cross_encoder_is_said_to_be_one(tmp_path: Path) -> None:
+    cross = CrossEncoder(str(build(tmp_path / "m")), num_labels=1, device="cpu")
+    cross.save_pretrained(str(tmp_path / "cross"))
+    report = doctor.examine(tmp_path / "cross")
+    assert (report.recipe["declared"], report.recipe["made_up"]) == (None, ["mean"])
+    assert "It was saved as BertForSequenceClassification: trained to judge, not to embed." in report.warnings
+
+
+def test_prompts_that_encode_does_not_add(tmp_path: Path) -> None:
+    folder = build(tmp_path / "m")
+    change(folder / "config_sentence_transformers.json", prompts={"query": "query: "})
+    change(folder / "1_Pooling" / "config.json", include_prompt=False)
+    report = doctor.examine(folder)
+    assert any("It has prompts (query), and `encode` adds none by itself" in text for text in report.warnings)
+    assert "query: 'query: '; their tokens are not pooled" in str(report)
+
+
+def test_a_module_that_does_not_do_what_it_declares(tmp_path: Path) -> None:
+    class Sum(Pooling):
+        def forward(self, features: dict) -> dict:
+            return features | {"sentence_embedding": features["token_embeddings"].sum(dim=1)}
+
+    model = SentenceTransformer(str(build(tmp_path / "m", normalize=False)), device="cpu")
+    model[1] = Sum(99)
+    problems = doctor.examine(model).problems
+    assert "It declares mean and computes none of the known poolings." in problems
+    assert "It says 99 dimensions and returns 32." in problems
+
+
+def test_normalize_before_the_end(tmp_path: Path) -> None:
+    model = SentenceTransformer(str(build(tmp_path / "m")), device="cpu")
+    model.append(Dense(32, 8))
+    warnings = doctor.examine(model).warnings
+    assert any(text.startswith("It has a Normalize module, but not at the end: they are") for text in warnings)
 
 
 # The measurements
