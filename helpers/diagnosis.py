@@ -23,7 +23,8 @@ class Report:
     Attributes:
         name: What the caller called the model.
         recipe: What `recipe.read_recipe` reads, and as measured: `effective`, the pooling that encode really computes;
-            `dimension` and `lengths`, shortest and longest, of its vectors; `auc` on the lab's items, by language.
+            `dimension` and `lengths`, shortest and longest, of its vectors; which of the first, middle and last of so
+            many `words` are `unheard`; `auc` on the lab's items, by language.
         model: What `recipe.read_architecture` reads, and `attention` as measured: `causal`, `bidirectional` or `mixed`.
         tokenizer: What `recipe.read_tokenizer` reads, and the share of `unknown` tokens by language.
         padded: The lowest cosine of encode's vector of a text alone to its vector in a batch padded `left` or `right`.
@@ -92,6 +93,9 @@ class Report:
         }
         if "lengths" in recipe:
             lines["vectors"] = "{} numbers, {:.3g} to {:.3g} long".format(recipe["dimension"], *recipe["lengths"])
+        if "unheard" in recipe:
+            heard = [place for place in ("first", "middle", "last") if place not in recipe["unheard"]]
+            lines["hears"] = f"of a text of {recipe['words']} words the {', '.join(heard) or 'none'} (measured)"
         if recipe.get("auc"):
             auc = ", ".join(f"{LANGUAGES[code]} {value:.2f}" for code, value in recipe["auc"].items())
             lines["AUC as declared"] = f"{auc}; on {self.items} items a language, where 0.5 is chance"

@@ -8,6 +8,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ TEXTS = [
 ]
 SIDES = ("left", "right")
 RIVALS = ("cls", "mean", "lasttoken")  # the poolings that models are trained with
+WORDS, FEW_WORDS = 300, 50  # of the long text; fewer where the model's limit is lower, or unknown
 UNREADABLE = 0.2  # from this share of unknown tokens on, a model does not read a language
 LIKE_CHANCE = 0.7  # up to here an AUC on a few items may be luck
 CLEARLY = 0.01  # what a rival's interval must stay above: on a few items, intervals are rough themselves
@@ -59,12 +61,17 @@ def examine(model: SentenceTransformer | str | Path, device: str | None = None) 
     report.recipe["dimension"] = vectors.shape[1]
     report.recipe["lengths"] = [round(length.item(), 4) for length in vectors.norm(dim=-1).aminmax()]
     report.problems.extend(_wrong_vectors(vectors, model))
-    if not vectors.isfinite().all():
+    if not vectors.any(dim=1).all() or not vectors.isfinite().all():
         return report
+    report.problems.extend(_wrong_reach(report, model))
     if _has_token_states(model):
-        _measure(report, model)
-        report.problems.extend(_wrong_tokens(report, model))
-        report.warnings.extend(_traps(report))
+        try:
+            _measure(report, model)
+            report.problems.extend(_wrong_tokens(report, model))
+            report.warnings.extend(_traps(report))
+        except Exception as error:  # an architecture of a kind that nobody has met yet
+            report.tokenizer, report.poolings = {}, []
+            report.warnings.append(f"Its tokens and poolings could not be examined ({_said(error)}).")
     else:
         first = type(model[0]).__name__
         report.warnings.append(f"It starts with {first}, which gives no token states: its poolings were not examined.")
@@ -127,17 +134,36 @@ def _wrong_vectors(vectors: torch.Tensor, model: SentenceTransformer) -> Iterato
     """Says what is wrong with what encode returned for `TEXTS`, `(texts, dim)`."""
     if not vectors.isfinite().all():
         yield "Its vectors hold NaN or infinity; are the weights damaged?"
+    elif not vectors.any(dim=1).all():
+        yield f"{'All' if not vectors.any() else 'Some'} of its vectors are zero."
     elif torch.cosine_similarity(vectors[:, None], vectors[None], dim=-1).min() > 1 - probes.STILL:
         yield f"It gives {len(TEXTS)} different texts one and the same direction."
     if model.get_embedding_dimension() not in (None, vectors.shape[1]):
         yield f"It says {model.get_embedding_dimension()} dimensions and returns {vectors.shape[1]}."
 
 
+def _wrong_reach(report: Report, model: SentenceTransformer) -> Iterator[str]:
+    """Measures whether the whole of a long text reaches encode's vector, and says what does not."""
+    limit, words = report.model["limit"], WORDS
+    if limit is None or not callable(model.tokenizer):
+        words = FEW_WORDS  # there may be a limit that nothing tells
+    else:
+        tokens = len(model.tokenizer(probes.long_text(words), truncation=False, verbose=False)["input_ids"])
+        words = min(words, int(0.9 * limit * words / tokens))
+    if words < len(PROBE.split()):
+        yield f"It reads {limit} tokens of a text at most: even a short sentence is cut off."
+        return
+    report.recipe["words"], report.recipe["unheard"] = words, probes.unheard(model, words)
+    if report.recipe["unheard"]:
+        lost = " or ".join(report.recipe["unheard"])
+        yield f"Changing the {lost} of {words} words does not move its vector at all."
+
+
 def _wrong_tokens(report: Report, model: SentenceTransformer) -> Iterator[str]:
     """Says what is wrong with the recipe, by what was measured on tokens."""
     recipe, facts, side = report.recipe, report.model, report.tokenizer["padding_side"]
     deaf = _deaf(report)
-    if deaf and len(deaf) == len(recipe["effective"]):
+    if deaf and len(deaf) == len(recipe["effective"]) and recipe["unheard"]:
         yield from map(_reads_too_little, deaf)
     if not probes.is_same(report.padded[side], model.dtype):
         yield (
@@ -171,7 +197,7 @@ def _traps(report: Report) -> Iterator[str]:
         if share >= UNREADABLE:
             yield f"It cannot read {LANGUAGES[language]}: {share:.0%} of the tokens are unknown to it."
     if recipe["auc"] and max(recipe["auc"].values()) < LIKE_CHANCE:
-        yield f"It hardly sorts the lab's {report.items} items, in no language that it reads: was it trained to embed?"
+        yield f"It hardly sorts the lab's {report.items} items in any language that it reads: was it trained to embed?"
 
 
 def _habits(report: Report) -> Iterator[str]:
@@ -201,10 +227,9 @@ def _habits(report: Report) -> Iterator[str]:
             "states, such as `helpers.encode.embed` returns, are the vectors before it."
         )
     if recipe["prompts"] and not recipe["default_prompt"]:
-        yield (
-            f"It has prompts ({', '.join(recipe['prompts'])}), and `encode` adds none by itself: use `encode_query` "
-            "and `encode_document`, or name one."
-        )
+        roles = {"query", "document", "passage", "corpus"} & {*recipe["prompts"]}
+        use = "use `encode_query` and `encode_document`" if roles else "name one with `prompt_name=`"
+        yield f"It has prompts ({', '.join(recipe['prompts'])}), and `encode` adds none by itself: {use}."
 
 
 def _rivals(report: Report, beaten: pd.DataFrame) -> Iterator[str]:
@@ -232,7 +257,7 @@ def _compare_with_published(report: Report, model: SentenceTransformer, name: st
                 f"{' + '.join(reads)}."
             )
         else:
-            called = models.EMBEDDED[same].title if same else name
+            called = models.EMBEDDED[same].title if same else Path(name).name
             report.warnings.append(
                 f"The makers of {called} trained it with {trained}; here it is read by {' + '.join(reads)}."
             )
@@ -269,10 +294,11 @@ def main() -> int:
     except models.ModelError as problem:
         print(problem, file=sys.stderr)
         return 2
-    except Exception as error:  # of a kind that nobody has met yet
-        print(f"{arguments.model} cannot be examined ({_said(error)}).", file=sys.stderr)
-        return 2
-    print(report.to_json() if arguments.json else report)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    with suppress(BrokenPipeError):  # a reader such as head may have seen enough
+        print(report.to_json() if arguments.json else report, flush=True)
     return 0 if report.sound else 1
 
 

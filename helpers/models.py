@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -147,7 +148,7 @@ def load(
     if isinstance(place, str):
         place = _download(name, place)
         _inspect(name, place)
-    with _no_progress_bars():
+    with _no_progress_bars(), _missing_weights() as missing:
         try:
             model = SentenceTransformer(
                 str(place),
@@ -157,7 +158,12 @@ def load(
                 model_kwargs={"use_safetensors": True, "dtype": getattr(torch, need.dtype)},
             )
         except Exception as error:  # whatever three libraries raise, the reader gets one sentence
-            raise ModelError(_explain(name, error)) from error
+            raise ModelError(_explain(name, place, error)) from error
+    if missing:
+        raise ModelError(
+            f"{name} lacks weights that it needs, such as {missing[0]}, and they would be made up at random; download "
+            "or save the model again."
+        )
     special = getattr(model.tokenizer, "all_special_ids", None)  # only a tokenizer of transformers has a list of them
     if special is not None and len(model.tokenizer) <= len(special):
         raise ModelError(f"{name} lacks the files of its tokenizer; download or save the model again.")
@@ -319,14 +325,14 @@ def _inspect(name: str, folder: Path) -> dict[str, int]:
     return dict(stored)
 
 
-def _explain(name: str, error: Exception) -> str:
+def _explain(name: str, folder: Path, error: Exception) -> str:
     """Puts a library's error into one sentence, without the paths of this machine."""
     text = str(error)
     if "trust_remote_code" in text:
         return f"{name} needs code from its own repository, which is never run here; choose another model."
-    if "pytorch_model.bin" in text:
+    if "pytorch_model.bin" in text and any(folder.rglob("pytorch_model*.bin")):
         return PICKLE.format(name=name)
-    if "safetensors" in text:
+    if "safetensors" in text or "pytorch_model.bin" in text:
         return f"{name} lacks weights in safetensors, the only format that is read; save the model as safetensors."
     first = re.sub(r"\S*/\S+", "…", text.strip().partition("\n")[0])[:200].rstrip(". ")
     return f"{name} cannot be loaded ({type(error).__name__}: {first}); check its files, the device and the memory."
@@ -334,6 +340,27 @@ def _explain(name: str, error: Exception) -> str:
 
 def _embedded() -> str:
     return f"embedded, and always at hand, are {', '.join(EMBEDDED)}"
+
+
+@contextmanager
+def _missing_weights() -> Iterator[list[str]]:
+    """Collects the weights that transformers does not find and makes up, and keeps its table of them off the screen.
+
+    A pooler's do not count: encoders are often saved without one, and nobody reads it.
+    """
+    found = []
+
+    def take(record: logging.LogRecord) -> bool:
+        table = re.sub(r"\x1b\[[\d;]*m", "", record.getMessage())
+        found.extend(key for key in re.findall(r"^(\S+) *\| *MISSING", table, re.MULTILINE) if "pooler" not in key)
+        return "LOAD REPORT" not in table
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(take)
+    try:
+        yield found
+    finally:
+        logger.removeFilter(take)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Measures what a model does with its tokens: who sees whom, what each pooling hears, what padding changes."""
 
+from itertools import cycle, islice
+
 import numpy as np
 import pandas as pd
 import torch
@@ -12,6 +14,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from helpers.pooling import POOLINGS, pool
 
 STILL = 1e-6  # a vector that moved by less than this share of its length has not moved
+HEARD = 1e-5  # the same between texts whose tokens may differ in number, where rounding differs, too
 # What is only rounding, by the type of the weights: a difference up to this share of the length, a cosine from here on
 DIFFERENCE = {torch.float16: 3e-3, torch.bfloat16: 3e-2}
 SAME = {torch.float16: 0.999, torch.bfloat16: 0.995}
@@ -83,6 +86,32 @@ def encode(model: SentenceTransformer, texts: list[str]) -> Tensor:
     """Returns `model.encode`'s vectors, `(texts, dim)` in float32 on the CPU, all texts in one batch."""
     vectors = model.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True)
     return vectors.float().cpu()
+
+
+def unheard(model: SentenceTransformer, words: int) -> list[str]:
+    """Tells which of a long text's words, changed one at a time, leave `model.encode`'s vector where it is.
+
+    Args:
+        model: Any SentenceTransformer.
+        words: How many words the text has.
+
+    Returns:
+        Those of `first`, `middle` and `last` that are not heard.
+    """
+    before = encode(model, [long_text(words)])[0]
+    moved = {}
+    for place, index in (("first", 0), ("middle", words // 2), ("last", words - 1)):
+        after = encode(model, [long_text(words, changed=index)])[0]
+        moved[place] = (after - before).norm() > HEARD * before.norm()
+    return [place for place, heard in moved.items() if not heard]
+
+
+def long_text(words: int, changed: int | None = None) -> str:
+    """Returns a text of so many words, one of them changed if wanted."""
+    text = list(islice(cycle(("time", "water", "house", "day", "book")), words))
+    if changed is not None:
+        text[changed] = "world"
+    return " ".join(text)
 
 
 def encode_in_batch(model: SentenceTransformer, texts: list[str], side: str) -> float:

@@ -79,7 +79,9 @@ def _declaration(model: SentenceTransformer) -> str | None:
             keys = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
             switched_on = [key for key, value in keys.items() if key.startswith("pooling_mode_") and value]
             form = "old form, a switch for each mode" if switched_on else "no mode named"
-            return f"{module['path']}/config.json, {'new form' if 'pooling_mode' in keys else form}"
+            if "pooling_mode" in keys:
+                form = "new form" + ("; the old switches beside it do not count" if switched_on else "")
+            return f"{module['path']}/config.json, {form}"
     return None
 
 

@@ -146,6 +146,7 @@ def test_attention_is_measured_not_read(tmp_path: Path) -> None:
     assert report.tokenizer["cls"] == "[CLS]"
     assert report.problems == [
         "It gives 5 different texts one and the same direction.",
+        "Changing the first or middle or last of 300 words does not move its vector at all.",
         "Its recipe reads cls, which hears 0% of the tokens: position 0 sees itself alone.",
     ]
 
@@ -192,7 +193,7 @@ def test_the_name_of_a_well_known_model_is_a_hint_and_its_numbers_are_a_proof(
         (folder / "modules.json").unlink()
         report = doctor.examine(folder)
         assert report.sound
-        said = f"The makers of {folder} trained it with cls; here it is read by mean."
+        said = f"The makers of {name} trained it with cls; here it is read by mean."
         assert (said in report.warnings) is hint
     report = doctor.examine(shutil.copytree(qwen3_layout, tmp_path / "Qwen3-Embedding-0.6B"))
     assert report.problems == ["It does not give the numbers that its makers published."]
@@ -242,6 +243,29 @@ def test_a_pooling_that_names_no_mode_is_mean(tmp_path: Path) -> None:
     report = doctor.examine(folder)
     assert report.recipe["effective"] == ["mean"]
     assert "Its Pooling names no mode: sentence-transformers silently takes mean." in report.warnings
+
+
+def test_a_long_text_must_be_heard_to_its_end(tmp_path: Path) -> None:
+    short_sighted = build(tmp_path / "window", DECODER, ("lasttoken",))
+    change(short_sighted / "config.json", use_sliding_window=True, sliding_window=16, max_window_layers=0)
+    config = json.loads((short_sighted / "config.json").read_text())
+    change(short_sighted / "config.json", layer_types=["sliding_attention"] * config["num_hidden_layers"])
+    report = doctor.examine(short_sighted)
+    assert "Changing the first or middle of 300 words does not move its vector at all." in report.problems
+    assert "of a text of 300 words the last (measured)" in str(report)
+    tiny = build(tmp_path / "limit")
+    write(tiny / "sentence_bert_config.json", {"max_seq_length": 4})
+    report = doctor.examine(tiny)
+    assert "It reads 4 tokens of a text at most: even a short sentence is cut off." in report.problems
+
+
+def test_what_a_module_behind_the_pooling_leaves_out_is_not_heard(tmp_path: Path) -> None:
+    folder = build(tmp_path / "m", DECODER, ("cls", "lasttoken"), dense=True, normalize=False)
+    model = SentenceTransformer(str(folder), device="cpu")
+    assert doctor.examine(model).sound
+    with torch.no_grad():
+        model[2].linear.weight[:, 64:] = 0  # the half that heard everything
+    assert "Changing the middle or last of 300 words does not move its vector at all." in doctor.examine(model).problems
 
 
 def test_a_dot_product_without_normalize(tmp_path: Path) -> None:

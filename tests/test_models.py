@@ -13,6 +13,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
@@ -309,6 +310,20 @@ def test_damaged_weights(folder, content):
     file.write_bytes(file.read_bytes()[:-1] if content is None else content)
     expected = f"model.safetensors of {folder} is damaged or cut short; download or save the model again."
     assert refusal(folder) == expected
+
+
+@pytest.mark.parametrize("lost", ["encoder.layer.3.output.dense.weight", "pooler.dense.weight", ""])
+def test_weights_that_are_not_there_are_not_made_up(folder, lost, capfd):
+    tensors = load_file(folder / "model.safetensors")
+    kept = {(key if lost else f"module.{key}"): weight for key, weight in tensors.items() if key != lost}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    if lost.startswith("pooler"):  # which is not read
+        assert models.load(folder).encode("x").shape == (384,)
+    else:
+        message = refusal(folder)
+        assert message.startswith(f"{folder} lacks weights that it needs, such as {lost or 'embeddings.'}")
+        assert message.endswith("and they would be made up at random; download or save the model again.")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_folder_without_its_tokenizer(folder):
