@@ -294,6 +294,9 @@ def main() -> int:
     except models.ModelError as problem:
         print(problem, file=sys.stderr)
         return 2
+    except Exception as error:  # of a kind that nobody has met yet
+        print(f"{arguments.model} cannot be examined ({_said(error)}).", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 130

@@ -352,7 +352,7 @@ def _missing_weights() -> Iterator[list[str]]:
 
     def take(record: logging.LogRecord) -> bool:
         table = re.sub(r"\x1b\[[\d;]*m", "", record.getMessage())
-        found.extend(key for key in re.findall(r"^(\S+) *\| *MISSING", table, re.MULTILINE) if "pooler" not in key)
+        found.extend(key for key in re.findall(r"^(\S.*?) *\| *MISSING", table, re.MULTILINE) if "pooler" not in key)
         return "LOAD REPORT" not in table
 
     logger = logging.getLogger("transformers.modeling_utils")

@@ -45,7 +45,7 @@ def read_architecture(model: SentenceTransformer) -> dict:
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
-        "limit": int(limit) if limit and limit < float("inf") else None,
+        "limit": limit if isinstance(limit, int) and limit > 0 else None,
         "positions": min((_usable(module) for module in _position_tables(model)), default=None),
     }
 
