@@ -49,10 +49,12 @@ def examine(model: SentenceTransformer | str | Path, device: str | None = None) 
     Raises:
         ModelError: The model cannot be loaded, in one sentence.
     """
-    name = None
-    if not isinstance(model, SentenceTransformer):
+    if isinstance(model, SentenceTransformer):
+        source = model.transformers_model.name_or_path if model.transformers_model else ""
+        name = Path(source).name or "a loaded model"
+    else:
         name, model = str(model).strip(), models.load(model, device)
-    report = Report(name or "A loaded model", read_recipe(model), read_architecture(model))
+    report = Report(name, read_recipe(model), read_architecture(model))
     try:
         vectors = probes.encode(model, TEXTS)
     except Exception as error:  # whatever its modules raise is the finding
@@ -76,7 +78,7 @@ def examine(model: SentenceTransformer | str | Path, device: str | None = None) 
         first = type(model[0]).__name__
         report.warnings.append(f"It starts with {first}, which gives no token states: its poolings were not examined.")
     report.warnings.extend(_habits(report))
-    _compare_with_published(report, model, name)
+    _compare_with_published(report, model)
     return report
 
 
@@ -246,10 +248,10 @@ def _rivals(report: Report, beaten: pd.DataFrame) -> Iterator[str]:
                 )
 
 
-def _compare_with_published(report: Report, model: SentenceTransformer, name: str | None) -> None:
+def _compare_with_published(report: Report, model: SentenceTransformer) -> None:
     """Holds the recipe and its numbers against what the makers of the model published."""
     same, reads = known.same_weights(model), report.recipe.get("effective")
-    trained = known.trained_pooling(same or name) if same or name else None
+    trained = known.trained_pooling(same or report.name)
     if trained and reads and trained not in reads:
         if same and report.recipe["declared"]:
             report.problems.append(
@@ -257,11 +259,11 @@ def _compare_with_published(report: Report, model: SentenceTransformer, name: st
                 f"{' + '.join(reads)}."
             )
         else:
-            called = models.EMBEDDED[same].title if same else Path(name).name
+            called = models.EMBEDDED[same].title if same else Path(report.name).name
             report.warnings.append(
                 f"The makers of {called} trained it with {trained}; here it is read by {' + '.join(reads)}."
             )
-    if name and (answers := known.check(model, name)):
+    if answers := known.check(model, report.name):
         report.known = str(answers)
         if not answers.agree:
             report.problems.append("It does not give the numbers that its makers published.")

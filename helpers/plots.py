@@ -381,6 +381,127 @@ def plot_poolings_apart(cosines: dict[str, pd.DataFrame], ax: Axes | None = None
     return _bare(ax)
 
 
+def plot_influence(tables: dict[str, pd.DataFrame]) -> Axes:
+    """Draws how far a change of one token moves the state at each position, a panel for each model, two in a row.
+
+    Args:
+        tables: By the model's name, a row for each token that was changed and a column for each position; both carry
+            pieces. A zero, which is exact, is hatched.
+
+    Returns:
+        The last panel's axes.
+    """
+    rows = (len(tables) + 1) // 2
+    axes = plt.subplots(rows, 2, figsize=(9.6, 3.5 * rows), squeeze=False)[1].ravel()
+    for ax in axes[len(tables) :]:
+        ax.set_visible(False)
+    style = {"annot": True, "fmt": ".2f", "annot_kws": {"fontsize": 9}, "xticklabels": True, "yticklabels": True}
+    shade = {"cmap": "Blues", "norm": PowerNorm(0.5, 0, 3), "linewidths": 2, "cbar": False}
+    for ax, (name, moved) in zip(axes, tables.items(), strict=False):
+        sns.heatmap(moved, mask=moved == 0, **style, **shade, ax=ax)
+        for row, column in np.argwhere(moved.to_numpy() == 0):
+            ax.add_patch(Rectangle((column, row), 1, 1, facecolor="none", edgecolor="#CCCCCC", hatch="///", lw=0))
+        ax.tick_params(axis="both", rotation=0, labelsize=9)
+        ax.set(xlabel="position", ylabel="token changed")
+        ax.set_title(name, weight="normal")
+        _bare(ax)
+    title = "Who may look ahead fills the square, who looks back only leaves a triangle (hatched: not one bit moved)"
+    ax.figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=11)
+    return ax
+
+
+def plot_reach(views: dict[str, pd.Series], ax: Axes | None = None) -> Axes:
+    """Draws which slots reach index 0: a row of boxes for each view, blue where a change is felt there, else hatched.
+
+    Args:
+        views: Whether each slot reaches index 0, by the name of the view; the index holds the slots' pieces.
+        ax: Where to draw; by default a figure of its own.
+    """
+    ax = ax or plt.subplots(figsize=(9.6, 0.75 * len(views) + 0.7))[1]
+    for row, reaches in enumerate(views.values()):
+        for slot, (piece, felt) in enumerate(reaches.items()):
+            look = {"facecolor": "#BDD7EA"} if felt else {"facecolor": "white", "hatch": "///"}
+            frame = {"edgecolor": "black", "linewidth": 3} if slot == 0 else {"edgecolor": "#BBBBBB", "linewidth": 1}
+            ax.add_patch(Rectangle((slot + 0.05, row - 0.35), 0.9, 0.7, **look, **frame))
+            paper = None if felt else {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            ax.text(slot + 0.5, row, piece, ha="center", va="center", fontsize=9, bbox=paper)
+    ax.set_yticks(range(len(views)), views)
+    ax.set(xlim=(0, max(map(len, views.values()))), ylim=(len(views) - 0.5, -0.5), xlabel="slot (thick frame: index 0)")
+    ax.tick_params(labelbottom=False)
+    ax.set_title("One line of code, hidden[:, 0], and the slots that reach it")
+    return _bare(ax)
+
+
+def plot_forced(pairs: pd.DataFrame, draws: np.ndarray, ax: Axes | None = None) -> Axes:
+    """Draws the cosines of pairs under many models as dots, what was printed as a diamond, what is forced as a star.
+
+    Args:
+        pairs: One row for each pair with `query`, `other`, `candidate`, `printed` (NaN where nothing was), `forced`.
+        draws: Cosines `(models, pairs)`.
+        ax: Where to draw; by default a figure of its own.
+    """
+    ax = ax or plt.subplots(figsize=(9.6, 8))[1]
+    places, forced = np.arange(len(pairs)), pairs["forced"].to_numpy()
+    for row, cosines in enumerate(draws):
+        label = "" if row else "measured: a dot a model"
+        ax.plot(cosines, places, "o", color="C5", markersize=4, alpha=0.5, label=label)
+    ax.plot(pairs["printed"], places, "D", color="C4", markersize=7, label="printed by the article")
+    star = {"color": "black", "markersize": 15, "label": "same first token: 1 in any causal model"}
+    ax.plot(np.ones(forced.sum()), places[forced], "*", **star)
+    for row in np.flatnonzero(forced & pairs["printed"].notna()):
+        arrow = {"arrowstyle": "->", "color": "C4", "linewidth": 2}
+        ax.annotate("", (0.96, row), (pairs["printed"].iloc[row] + 0.03, row), arrowprops=arrow)
+    ax.set_yticks(places, pairs["query"] + " / " + pairs["other"] + ", " + pairs["candidate"], fontsize=9)
+    ax.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(None, 1.06), xlabel="cosine at index 0")
+    ax.grid(True, axis="both")
+    elsewhere = (forced & (pairs["printed"] < 1)).sum()
+    ax.set_title(f"No weights can move a star; the article prints {elsewhere} of {forced.sum()} stars elsewhere")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.35, -0.07), ncols=3)
+    return ax
+
+
+def plot_attention_share(shares: np.ndarray, even: float, ax: Axes | None = None) -> Axes:
+    """Draws which share of their attention tokens pay to position 0, layer by layer: the mean and the middle half.
+
+    Args:
+        shares: The share that each token pays in each layer, `(layers, tokens)`.
+        even: What position 0 would get if every token looked at all slots in sight alike.
+        ax: Where to draw; by default a figure of its own.
+    """
+    ax = ax or plt.subplots(figsize=(8, 3.4))[1]
+    layers, (low, high) = np.arange(1, len(shares) + 1), np.quantile(shares, [0.25, 0.75], axis=1)
+    ax.fill_between(layers, low, high, alpha=0.25, linewidth=0, label="middle half of the tokens")
+    ax.plot(layers, shares.mean(axis=1), "o-", markersize=4, label="mean of all later tokens")
+    ax.axhline(even, color="black", linestyle="--", label="an even share")
+    ax.set(ylim=(0, 1), xlabel="layer", ylabel="attention paid to position 0")
+    ax.set_title(f"Position 0 is paid {shares.mean():.0%} of the attention; an even share is {even:.0%}")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def plot_gains(gains: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws differences from `scores.paired` with their 95 % intervals, a line at zero and the items won and lost.
+
+    Args:
+        gains: One row for each difference with `compared`, `difference`, `low`, `high`, `items_won`, `items_lost`.
+        ax: Where to draw; by default a figure of its own.
+    """
+    ax = ax or plt.subplots(figsize=(8, 0.55 * len(gains) + 1.2))[1]
+    for row, gain in enumerate(gains.itertuples()):
+        ax.hlines(row, gain.low, gain.high, f"C{row}", linewidth=2.5)
+        ax.plot(gain.difference, row, MARKERS[row % len(MARKERS)], color=f"C{row}", markersize=9)
+        said = f"wins {gain.items_won}, loses {gain.items_lost}"
+        ax.text(1.02, row, said, va="center", transform=ax.get_yaxis_transform())
+    ax.axvline(0, color="black", linewidth=1)
+    clear = ", ".join(gains.loc[gains["low"] > 0, "compared"]) or "none"
+    ax.set_title(f"A gain that keeps clear of zero: {clear}")
+    ax.set_yticks(range(len(gains)), gains["compared"])
+    ax.set(ylim=(len(gains) - 0.5, -0.5), xlabel="difference in AUC against all other items, paired, 95 % interval")
+    ax.grid(True, axis="x")
+    ax.grid(False, axis="y")
+    return ax
+
+
 def _bare(ax: Axes) -> Axes:
     """Leaves the cells of a table alone: no grid, frame or tick marks."""
     ax.grid(False)

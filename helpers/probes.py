@@ -10,6 +10,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
 
 from helpers.pooling import POOLINGS, pool
 
@@ -21,24 +22,61 @@ SAME = {torch.float16: 0.999, torch.bfloat16: 0.995}
 DIFFERENCE_ELSE, SAME_ELSE = 1e-4, 0.9999
 
 
-def influence(model: SentenceTransformer, text: str) -> pd.DataFrame:
-    """Changes each token of a text in turn and measures how far the state at each position moves.
-
-    Every variant runs alone, in a batch of the same shape, so that a state which cannot see the change stays the same
-    to the last bit.
+def run(
+    model: SentenceTransformer, batch: BatchEncoding | dict[str, Tensor], attention: str | None = None, **options: bool
+) -> ModelOutput:
+    """Runs a tokenized batch through a model's transformer.
 
     Args:
         model: A SentenceTransformer whose first module is a Transformer.
-        text: The text; its special tokens are changed, too.
+        batch: What its tokenizer returned, `(batch, tokens)` each.
+        attention: The implementation to use, such as `eager` or `sdpa`; None for the model's own, which it keeps after.
+        options: What else the transformer takes, such as `output_attentions=True`.
+
+    Returns:
+        The transformer's output; `last_hidden_state` has the shape `(batch, tokens, dim)`.
+    """
+    network = model[0].auto_model.eval()
+    usual = network.config._attn_implementation  # nothing public tells it
+    if attention:
+        network.set_attn_implementation(attention)
+    try:
+        with torch.inference_mode():
+            return network(**batch_to_device({**batch}, model.device), **options)
+    finally:
+        if attention:
+            network.set_attn_implementation(usual)
+
+
+def influence(
+    model: SentenceTransformer,
+    text: str,
+    beside: str | None = None,
+    side: str | None = None,
+    attention: str | None = None,
+) -> pd.DataFrame:
+    """Changes each token of a text in turn and measures how far the state at each position moves.
+
+    Every variant runs in a batch of the same shape, so that a state which cannot see the change stays the same to the
+    last bit.
+
+    Args:
+        model: A SentenceTransformer whose first module is a Transformer.
+        text: The text; its special tokens and its padding are changed, too.
+        beside: Another text in its batch, whose length decides about padding.
+        side: Where the batch is padded, `left` or `right`; None for the tokenizer's own side.
+        attention: As in `run`.
 
     Returns:
         A square table `(tokens, tokens)`: row i, column j tells how far the state at position j moved when token i was
         changed, as a share of its length; exactly 0 where not one bit moved. Both axes carry the pieces of the text.
     """
-    before, *after = (states["hidden"][0] for states in _variants(model, text))
-    moved = [((one - before).norm(dim=-1) / before.norm(dim=-1)).cpu().numpy() for one in after]
-    pieces = [model.tokenizer.decode([token]).strip() or "␣" for token in model.tokenizer(text)["input_ids"]]
-    return pd.DataFrame(np.stack(moved), pieces, pieces)
+    batch = _tokenize(model.tokenizer, [text] if beside is None else [text, beside], side)
+    before, *after = (states["hidden"][0] for states in _variants(model, batch, attention))
+    moved = [(one - before).norm(dim=-1) / before.norm(dim=-1) for one in after]
+    slots = zip(batch["input_ids"][0].tolist(), batch["attention_mask"][0].tolist(), strict=True)
+    pieces = [(model.tokenizer.decode([token]).strip() or "␣") if real else "PAD" for token, real in slots]
+    return pd.DataFrame(torch.stack(moved).numpy(), pieces, pieces)
 
 
 def attention(model: SentenceTransformer, text: str) -> str:
@@ -54,7 +92,7 @@ def attention(model: SentenceTransformer, text: str) -> str:
 
 def hears(model: SentenceTransformer, text: str) -> dict[str, float]:
     """Tells for each pooling which share of the text's own tokens moves its vector when it is changed."""
-    before, *after = _variants(model, text)
+    before, *after = _variants(model, _tokenize(model.tokenizer, [text]))
     own = before["special"][0].logical_not().nonzero().flatten().tolist()
     shares = {}
     for name in POOLINGS:
@@ -166,14 +204,15 @@ def is_same(cosine: float, dtype: torch.dtype | None) -> bool:
     return cosine >= SAME.get(dtype, SAME_ELSE)
 
 
-def _variants(model: SentenceTransformer, text: str) -> list[dict[str, Tensor]]:
-    """Returns the states of a text as it is, and of its variants in each of which one token is another."""
-    batch = _tokenize(model.tokenizer, [text])
-    variants = [_states(model, batch.copy())]
+def _variants(
+    model: SentenceTransformer, batch: BatchEncoding, attention: str | None = None
+) -> list[dict[str, Tensor]]:
+    """Returns the states of a batch as it is, and of variants: in each one token of the first row is another."""
+    variants = [_states(model, batch, attention)]
     for position, substitute in enumerate(_substitutes(model.tokenizer, batch["input_ids"][0].tolist())):
         ids = batch["input_ids"].clone()
         ids[0, position] = substitute
-        variants.append(_states(model, {**batch, "input_ids": ids}))
+        variants.append(_states(model, {**batch, "input_ids": ids}, attention))
     return variants
 
 
@@ -190,13 +229,13 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], side: str | 
     return tokenizer(texts, return_tensors="pt", return_special_tokens_mask=True, **padded)
 
 
-def _states(model: SentenceTransformer, batch: BatchEncoding | dict[str, Tensor]) -> dict[str, Tensor]:
+def _states(
+    model: SentenceTransformer, batch: BatchEncoding | dict[str, Tensor], attention: str | None = None
+) -> dict[str, Tensor]:
     """Runs one batch, `(batch, tokens)`, and returns what `pool` takes, on the CPU."""
     batch = {**batch}
     special = batch.pop("special_tokens_mask")
-    model.eval()
-    with torch.inference_mode():
-        output = model[0].auto_model(**batch_to_device(batch, model.device), output_hidden_states=True)
+    output = run(model, batch, attention, output_hidden_states=True)
     states = {"hidden": output.last_hidden_state, "first": output.hidden_states[1]}
     states = {name: state.float().cpu() for name, state in states.items()}
     return states | {"mask": batch["attention_mask"].cpu(), "special": special.bool()}

@@ -217,7 +217,7 @@ def test_a_loaded_model_is_examined_and_left_as_it_was(tmp_path: Path) -> None:
     model = SentenceTransformer(str(build(tmp_path / "m", DECODER, ("lasttoken",), side="left")), device="cpu")
     before = model.encode(["x", "He is a lion"])
     report = doctor.examine(model)
-    assert report.name == "A loaded model"
+    assert report.name == "m"
     assert report.recipe["declared"] == ["lasttoken"]
     assert model.tokenizer.padding_side == "left"
     np.testing.assert_array_equal(model.encode(["x", "He is a lion"]), before)
