@@ -274,7 +274,7 @@ def reproduce(model: str, language: str, scenarios: str, device: str) -> None:
         return
     paths, place = notebooks(), BUILD / "reproduce"
     done = _run_all(paths, place)
-    readme.finding(place)  # before anything is published: does it still hold?
+    readme.check(place)  # before anything is published: does it still hold?
     published = publish(place, paths) + readme.update(ROOT)
     _table(done, place)
     page = report(ROOT, BUILD / "report")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers.paths import DATA
 from helpers.series import about, notebooks
 
-BLOCK = re.compile(r"(<!-- generated: (finding|results|notebooks) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated: (finding|decoders|results|notebooks) -->\n).*?(<!-- end -->)", re.DOTALL)
 STUDY = "data/results/05_eight_scenarios.csv"
+DECODERS = "data/results/04_decoders_have_no_cls.csv"
 
 
 class FindingError(ValueError):
@@ -52,9 +54,10 @@ def finding(root: Path) -> str:
     for model, title in (("e5-small", "multilingual-e5-small"), ("minilm", "all-MiniLM-L6-v2")):
         found = summary.loc[model]
         order = found["auc"]
-        _require(order["mean"] > order["cls"], f"mean no longer beats cls on {model}")
-        _require(found["delta"].idxmax() == "lasttoken", f"lasttoken no longer has the widest gap on {model}")
-        _require(order["mean"] > order["lasttoken"], f"mean no longer beats lasttoken on {model}")
+        _require(order["mean"] > order["cls"], f"{STUDY}: mean no longer beats cls on {model}")
+        widest = found["delta"].idxmax()
+        _require(widest == "lasttoken", f"{STUDY}: lasttoken no longer has the widest gap on {model}")
+        _require(order["mean"] > order["lasttoken"], f"{STUDY}: mean no longer beats lasttoken on {model}")
         better.append(f"{order['mean']:.2f} against {order['cls']:.2f} on {title}")
         others.append(f"{order['lasttoken']:.2f}")
         over_weak.append(f"{found.loc['mean', 'strong_over_weak'] * found.loc['mean', 'items']:.0f}")
@@ -68,9 +71,38 @@ def finding(root: Path) -> str:
     )
 
 
+def decoders(root: Path) -> str:
+    """Returns the README's sentences on position 0 of a decoder, with the numbers of the results under `root`.
+
+    Raises:
+        FindingError: The results no longer say what the sentences say.
+    """
+    cells = pd.read_csv(root / DECODERS).set_index(["what", "case"])["value"]
+    for way in ("alone", "right, all 32"):
+        said = {
+            cells[f"{count}, {fate}", way]
+            for count in ("must be 1", "is 1")
+            for fate in ("sees nothing", "sees every slot")
+        }
+        _require(said == {1}, f"{DECODERS}: no longer is one printed cell 1 ({way})")
+    printed = pd.read_csv(DATA / "published.csv").set_index(["scenario", "pooling"])["strong"]["metaphor", "cls"]
+    return (
+        "**And what the article calls [CLS] is none. Qwen3-Embedding is a causal decoder: whatever its weights, its "
+        "first position sees the first token alone, so sentences that begin with one token have cosine 1 there. For such a "
+        f"pair the article prints {printed:.4f}.** With padding on the left, index 0 is a padding slot; "
+        "[notebook 04](notebooks/04_decoders_have_no_cls.ipynb) says what is proved then, and what is not."
+    )
+
+
+def check(root: Path) -> None:
+    """Raises FindingError where the results under `root` no longer support the README's sentences."""
+    finding(root)
+    decoders(root)
+
+
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise FindingError(f"{STUDY}: {otherwise}, so the README's finding must be written anew in helpers/readme.py.")
+        raise FindingError(f"{otherwise}, so the README's sentences must be written anew in helpers/readme.py.")
 
 
 def _results(root: Path) -> str:
@@ -94,4 +126,9 @@ def _notebooks(root: Path) -> str:
     return "\n".join(lines)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {"finding": finding, "results": _results, "notebooks": _notebooks}
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "finding": finding,
+    "decoders": decoders,
+    "results": _results,
+    "notebooks": _notebooks,
+}

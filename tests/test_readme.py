@@ -22,6 +22,15 @@ SUMMARY = pd.DataFrame(
     columns=["model", "language", "pooling", "items"]
     + ["delta", "delta_low", "delta_high", "auc", "auc_low", "auc_high", "strong_over_weak"],
 )
+FORCED = pd.DataFrame(
+    [
+        (f"{count}, {fate}", way, 1.0)
+        for count in ("must be 1", "is 1")
+        for fate in ("sees nothing", "sees every slot")
+        for way in ("alone", "right, all 32")
+    ],
+    columns=["what", "case", "value"],
+)
 
 
 @pytest.fixture
@@ -33,13 +42,14 @@ def root(tmp_path: Path) -> Path:
     about = {"question": "what is a token?", "minutes": 2, "models": ["minilm", "e5-small"]}
     nbformat.write(new_notebook(metadata={"pooling_lab": about}), tmp_path / "notebooks/01_tokens.ipynb")
     save(tmp_path, SUMMARY)
+    save(tmp_path, FORCED, readme.DECODERS)
     return tmp_path
 
 
-def save(root: Path, summary: pd.DataFrame) -> None:
-    path = root / readme.STUDY
+def save(root: Path, table: pd.DataFrame, name: str = readme.STUDY) -> None:
+    path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    summary.to_csv(path, index=False)
+    table.to_csv(path, index=False)
 
 
 def test_blocks_are_filled_and_the_rest_is_kept(root: Path) -> None:
@@ -50,6 +60,7 @@ def test_blocks_are_filled_and_the_rest_is_kept(root: Path) -> None:
     assert "AUC 0.92 against 0.70 on multilingual-e5-small and 0.95 against 0.88 on all-MiniLM-L6-v2" in text
     assert "sorts them worse than mean (AUC 0.61 and 0.84)" in text
     assert "in 4 and 6 of 8 items" in text
+    assert "For such a pair the article prints 0.5921.**" in text
     assert "| e5-small (zh) | `mean` | 0.037 (0.020 to 0.050) | 0.92 (0.76 to 1.00) | 4 of 8 |" in text
     assert "| [01_tokens](notebooks/01_tokens.ipynb) | what is a token? | 2 | minilm, e5-small |" in text
 
@@ -58,7 +69,9 @@ def test_a_part_that_is_gone_is_missed(root: Path) -> None:
     readme.update(root)
     path = root / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("<!-- generated: finding -->", ""), encoding="utf-8")
-    assert readme.differences(root) == ["README.md: it must hold each generated part once: finding, results, notebooks"]
+    assert readme.differences(root) == [
+        "README.md: it must hold each generated part once: finding, decoders, results, notebooks"
+    ]
 
 
 def test_a_copy_of_a_notebook_stays_out_of_the_table(root: Path) -> None:
@@ -92,3 +105,9 @@ def test_a_finding_that_no_longer_holds_is_refused(
     with pytest.raises(readme.FindingError, match=complaint):
         readme.update(root)
     assert (root / "README.md").read_bytes() == before
+
+
+def test_a_pair_that_is_no_longer_forced_is_refused(root: Path) -> None:
+    save(root, FORCED.assign(value=[1.0] * 7 + [0.0]), readme.DECODERS)
+    with pytest.raises(readme.FindingError, match="no longer is one printed cell 1"):
+        readme.check(root)
