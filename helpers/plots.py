@@ -446,7 +446,7 @@ def plot_forced(pairs: pd.DataFrame, draws: np.ndarray, ax: Axes | None = None) 
         label = "" if row else "measured: a dot a model"
         ax.plot(cosines, places, "o", color="C5", markersize=4, alpha=0.5, label=label)
     ax.plot(pairs["printed"], places, "D", color="C4", markersize=7, label="printed by the article")
-    star = {"color": "black", "markersize": 15, "label": "same first token: 1 in any causal model"}
+    star = {"color": "black", "markersize": 15, "label": "same first token at index 0: 1 in any causal model"}
     ax.plot(np.ones(forced.sum()), places[forced], "*", **star)
     for row in np.flatnonzero(forced & pairs["printed"].notna()):
         arrow = {"arrowstyle": "->", "color": "C4", "linewidth": 2}
@@ -455,7 +455,7 @@ def plot_forced(pairs: pd.DataFrame, draws: np.ndarray, ax: Axes | None = None) 
     ax.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(None, 1.06), xlabel="cosine at index 0")
     ax.grid(True, axis="both")
     elsewhere = (forced & (pairs["printed"] < 1)).sum()
-    ax.set_title(f"No weights can move a star; the article prints {elsewhere} of {forced.sum()} stars elsewhere")
+    ax.set_title(f"No weights can move a star; of {forced.sum()} such pairs the article prints {elsewhere}, elsewhere")
     ax.legend(loc="upper center", bbox_to_anchor=(0.35, -0.07), ncols=3)
     return ax
 

@@ -88,8 +88,8 @@ def decoders(root: Path) -> str:
     printed = pd.read_csv(DATA / "published.csv").set_index(["scenario", "pooling"])["strong"]["metaphor", "cls"]
     return (
         "**And what the article calls [CLS] is none. Qwen3-Embedding is a causal decoder: whatever its weights, its "
-        "first position sees the first token alone, so sentences that begin with one token have cosine 1 there. For such a "
-        f"pair the article prints {printed:.4f}.** With padding on the left, index 0 is a padding slot; "
+        "first position sees the first token alone, so sentences that begin with one token have cosine 1 there. For "
+        f"such a pair the article prints {printed:.4f}.** With padding on the left, index 0 is a padding slot; "
         "[notebook 04](notebooks/04_decoders_have_no_cls.ipynb) says what is proved then, and what is not."
     )
 
