@@ -31,7 +31,6 @@ TEXTS = [
     "The cat sleeps.",
     "It has been raining since this morning, so the ground is wet and slippery by now",
 ]
-SIDES = ("left", "right")
 RIVALS = ("cls", "mean", "lasttoken")  # the poolings that models are trained with
 WORDS, FEW_WORDS = 300, 50  # of the long text; fewer where the model's limit is lower, or unknown
 UNREADABLE = 0.2  # from this share of unknown tokens on, a model does not read a language
@@ -92,9 +91,9 @@ def _measure(report: Report, model: SentenceTransformer) -> None:
     languages = dict(iter(items.groupby("language", sort=False)))
     unknown = {code: probes.unknown_share(model.tokenizer, scores.texts_of(rows)) for code, rows in languages.items()}
     report.tokenizer = read_tokenizer(model, PROBE) | {"unknown": unknown}
-    report.model["attention"] = probes.attention(model, PROBE)
+    report.model["attention"] = probes.attention(probes.influence(model, PROBE))
     report.recipe["effective"] = probes.effective_pooling(model, TEXTS)
-    report.padded = {side: probes.encode_in_batch(model, TEXTS, side) for side in SIDES}
+    report.padded = probes.encode_in_batch(model, TEXTS)
     readable = [rows for code, rows in languages.items() if unknown[code] < UNREADABLE]
     beaten = pd.concat([_beaten(model, rows) for rows in readable]) if readable else pd.DataFrame()
     report.items = min(map(len, readable), default=0)
@@ -112,7 +111,7 @@ def _beaten(model: SentenceTransformer, items: pd.DataFrame) -> pd.DataFrame:
 
 def _poolings(report: Report, model: SentenceTransformer, auc: pd.DataFrame) -> Iterator[dict]:
     """Says of each pooling whether its vector may stand for a sentence in this model, and why."""
-    heard, padded = probes.hears(model, PROBE), {side: probes.in_batch(model, TEXTS, side) for side in SIDES}
+    heard, padded = probes.hears(model, PROBE), probes.in_batch(model, TEXTS)
     vectors, effective = embed(model, TEXTS, tuple(POOLINGS)), report.recipe["effective"] or []
     means = {"mean", "mean_sqrt_len_tokens"}  # of one direction
     for name in POOLINGS:
@@ -127,7 +126,7 @@ def _poolings(report: Report, model: SentenceTransformer, auc: pd.DataFrame) -> 
             why = "" if name in effective else f"the direction of {effective[0]}"
         else:
             verdict, why = "untrained", "" if own is None else f"cosine {own:.3f} to {effective[0]}"
-        measured = {"hears": heard[name]} | {side: padded[side][name] for side in SIDES}
+        measured = {"hears": heard[name]} | {side: cosines[name] for side, cosines in padded.items()}
         measured |= {"to_effective": None if own is None else float(own), "auc": auc.get(name, pd.Series()).to_dict()}
         yield {"pooling": name, "verdict": verdict, "why": why, **measured}
 
@@ -165,7 +164,7 @@ def _wrong_tokens(report: Report, model: SentenceTransformer) -> Iterator[str]:
     """Says what is wrong with the recipe, by what was measured on tokens."""
     recipe, facts, side = report.recipe, report.model, report.tokenizer["padding_side"]
     deaf = _deaf(report)
-    if deaf and len(deaf) == len(recipe["effective"]) and recipe["unheard"]:
+    if deaf and len(deaf) == len(recipe["effective"]) and recipe.get("unheard"):
         yield from map(_reads_too_little, deaf)
     if not probes.is_same(report.padded[side], model.dtype):
         yield (

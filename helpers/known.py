@@ -128,11 +128,13 @@ def same_weights(model: "SentenceTransformer") -> str | None:
     if model.transformers_model is None:
         return None
     own = model.transformers_model.state_dict()
+    own = {key: weight for key, weight in own.items() if not key.startswith("pooler.")}  # which nobody reads
     for name in TRAINED_TO_EMBED:
         file = MODELS / name / "model.safetensors"
         stored = load_file(file) if file.is_file() else {}
-        mine = {key: weight.cpu() for key, weight in own.items() if not key.startswith("pooler.")}  # nobody reads it
-        if all(key in stored and torch.equal(weight, stored[key].to(weight.dtype)) for key, weight in mine.items()):
+        if all(
+            key in stored and torch.equal(weight.cpu(), stored[key].to(weight.dtype)) for key, weight in own.items()
+        ):
             return name
     return None
 

@@ -13,7 +13,9 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from helpers.pooling import POOLINGS, pool
+from helpers.recipe import pooling_modes
 
+SIDES = ("left", "right")  # where a batch may be padded
 STILL = 1e-6  # a vector that moved by less than this share of its length has not moved
 HEARD = 1e-5  # the same between texts whose tokens may differ in number, where rounding differs, too
 # What is only rounding, by the type of the weights: a difference up to this share of the length, a cosine from here on
@@ -79,14 +81,14 @@ def influence(
     return pd.DataFrame(torch.stack(moved).numpy(), pieces, pieces)
 
 
-def attention(model: SentenceTransformer, text: str) -> str:
-    """Tells from `influence` which way a model looks.
+def attention(moved: pd.DataFrame) -> str:
+    """Tells from the table of `influence` which way a model looks.
 
     Returns:
         `causal` where no state moves when a later token changes, `bidirectional` where all of them do, else `mixed`.
     """
-    moved = influence(model, text).to_numpy()
-    earlier = moved[np.tril_indices_from(moved, -1)] > STILL  # row: the later token, which was changed
+    cells = moved.to_numpy()
+    earlier = cells[np.tril_indices_from(cells, -1)] > STILL  # row: the later token, which was changed
     return "mixed" if earlier.any() != earlier.all() else "bidirectional" if earlier.any() else "causal"
 
 
@@ -101,23 +103,25 @@ def hears(model: SentenceTransformer, text: str) -> dict[str, float]:
     return shares
 
 
-def in_batch(model: SentenceTransformer, texts: list[str], side: str) -> dict[str, float]:
+def in_batch(model: SentenceTransformer, texts: list[str]) -> dict[str, dict[str, float]]:
     """Holds each text's vectors alone against those in one padded batch.
 
     Args:
         model: A SentenceTransformer whose first module is a Transformer.
         texts: Texts of different lengths.
-        side: Where the batch is padded, `left` or `right`.
 
     Returns:
-        For each pooling the lowest cosine over the texts; 1 where neighbours and padding change nothing.
+        For padding on the `left` and on the `right`, the lowest cosine over the texts for each pooling; 1 where
+        neighbours and padding change nothing.
     """
-    alone = [_states(model, _tokenize(model.tokenizer, [text])) for text in texts]
-    batch = _states(model, _tokenize(model.tokenizer, texts, side))
-    return {
-        name: torch.cosine_similarity(torch.cat([pool(name, **one) for one in alone]), pool(name, **batch)).min().item()
-        for name in POOLINGS
-    }
+    states = [_states(model, _tokenize(model.tokenizer, [text])) for text in texts]
+    alone = {name: torch.cat([pool(name, **one) for one in states]) for name in POOLINGS}
+    lowest = {}
+    for side in SIDES:
+        batch = _states(model, _tokenize(model.tokenizer, texts, side))
+        cosines = {name: torch.cosine_similarity(alone[name], pool(name, **batch)) for name in POOLINGS}
+        lowest[side] = {name: cosine.min().item() for name, cosine in cosines.items()}
+    return lowest
 
 
 def encode(model: SentenceTransformer, texts: list[str]) -> Tensor:
@@ -152,15 +156,18 @@ def long_text(words: int, changed: int | None = None) -> str:
     return " ".join(text)
 
 
-def encode_in_batch(model: SentenceTransformer, texts: list[str], side: str) -> float:
-    """Returns the lowest cosine of `model.encode`'s vectors of each text alone to those in one padded batch."""
+def encode_in_batch(model: SentenceTransformer, texts: list[str]) -> dict[str, float]:
+    """Does the same for `model.encode`: its lowest cosine for padding on the `left` and on the `right`."""
     own_side = model.tokenizer.padding_side
     alone = torch.cat([encode(model, [text]) for text in texts])
-    model.tokenizer.padding_side = side
+    lowest = {}
     try:
-        return torch.cosine_similarity(alone, encode(model, texts)).min().item()
+        for side in SIDES:
+            model.tokenizer.padding_side = side
+            lowest[side] = torch.cosine_similarity(alone, encode(model, texts)).min().item()
     finally:
         model.tokenizer.padding_side = own_side
+    return lowest
 
 
 def effective_pooling(model: SentenceTransformer, texts: list[str]) -> list[str] | None:
@@ -179,10 +186,8 @@ def effective_pooling(model: SentenceTransformer, texts: list[str]) -> list[str]
         else:
             return None
     states = {"hidden": features["token_embeddings"].float(), "mask": features["attention_mask"]}
-    said = [module.pooling_mode] if isinstance(module.pooling_mode, str) else module.pooling_mode
-    pooled = {
-        name: pool(name, **states) for name in dict.fromkeys((*said, *Pooling.POOLING_MODES))
-    }  # of equals the first
+    names = dict.fromkeys((*pooling_modes(module), *Pooling.POOLING_MODES))  # where several would do, the declared one
+    pooled = {name: pool(name, **states) for name in names}
     found = []
     for part in features["sentence_embedding"].float().split(states["hidden"].shape[-1], dim=-1):
         far = {name: ((part - vector).norm() / vector.norm()).item() for name, vector in pooled.items()}

@@ -16,7 +16,7 @@ def read_recipe(model: SentenceTransformer) -> dict:
     `declared` is None where the files declare no pooling; `made_up` is what sentence-transformers then chose.
     """
     pooling = next((module for module in model if isinstance(module, Pooling)), None)
-    modes, declared_in = _modes(pooling) if pooling else None, _declaration(model) if pooling else None
+    modes, declared_in = pooling_modes(pooling) if pooling else None, _declaration(model) if pooling else None
     return {
         "modules": [_title(module) for module in model],
         "declared": modes if declared_in else None,
@@ -65,6 +65,11 @@ def read_tokenizer(model: SentenceTransformer, text: str) -> dict:
     }
 
 
+def pooling_modes(pooling: Pooling) -> list[str]:
+    """Returns the modes of a Pooling module; several are concatenated."""
+    return [pooling.pooling_mode] if isinstance(pooling.pooling_mode, str) else [*pooling.pooling_mode]
+
+
 def _declaration(model: SentenceTransformer) -> str | None:
     """Says where a model's pooling is declared, and in which of the two forms; None where it was made up."""
     if model.transformers_model is None:
@@ -85,15 +90,11 @@ def _declaration(model: SentenceTransformer) -> str | None:
     return None
 
 
-def _modes(pooling: Pooling) -> list[str]:
-    return [pooling.pooling_mode] if isinstance(pooling.pooling_mode, str) else [*pooling.pooling_mode]
-
-
 def _title(module: torch.nn.Module) -> str:
     if isinstance(module, Transformer):
         return f"Transformer ({type(module.auto_model).__name__})"
     if isinstance(module, Pooling):
-        return f"Pooling ({' + '.join(_modes(module))})"
+        return f"Pooling ({' + '.join(pooling_modes(module))})"
     if isinstance(module, Dense):
         return f"Dense ({module.in_features} → {module.out_features})"
     return type(module).__name__

@@ -245,6 +245,7 @@ def test_a_pooling_that_names_no_mode_is_mean(tmp_path: Path) -> None:
     assert "Its Pooling names no mode: sentence-transformers silently takes mean." in report.warnings
 
 
+@pytest.mark.filterwarnings("ignore::helpers.encode.TruncationWarning")
 def test_a_long_text_must_be_heard_to_its_end(tmp_path: Path) -> None:
     short_sighted = build(tmp_path / "window", DECODER, ("lasttoken",))
     change(short_sighted / "config.json", use_sliding_window=True, sliding_window=16, max_window_layers=0)
@@ -253,10 +254,11 @@ def test_a_long_text_must_be_heard_to_its_end(tmp_path: Path) -> None:
     report = doctor.examine(short_sighted)
     assert "Changing the first or middle of 300 words does not move its vector at all." in report.problems
     assert "of a text of 300 words the last (measured)" in str(report)
-    tiny = build(tmp_path / "limit")
+    tiny = build(tmp_path / "limit", DECODER, ("cls",))
     write(tiny / "sentence_bert_config.json", {"max_seq_length": 4})
     report = doctor.examine(tiny)
     assert "It reads 4 tokens of a text at most: even a short sentence is cut off." in report.problems
+    assert report.poolings
 
 
 def test_what_a_module_behind_the_pooling_leaves_out_is_not_heard(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat import NotebookNode
 
@@ -61,6 +62,15 @@ def test_every_committed_result_belongs_to_a_notebook() -> None:
 
 def test_readme_agrees_with_the_results() -> None:
     assert readme.differences(ROOT) == []
+
+
+def test_what_notebook_04_says_in_words_is_what_it_counts() -> None:
+    found = pd.read_csv(ROOT / readme.DECODERS).set_index(["what", "case"])["value"]
+    for count in ("must be 1", "is 1"):  # "one cell", "fifteen cells", "item by item (four)"
+        assert found[f"{count}, sees nothing"].tolist() == [1, 1, 15, 4, 0, 0, 0]
+        assert found[f"{count}, sees every slot"].tolist() == [1, 1, 0, 0, 0, 0, 0]
+    assert found["must agree, sees nothing"].tolist() == [0, 0, 0, 0, 0, 0, 14]  # "fourteen cells"
+    assert found["must agree, sees every slot"].tolist() == [0] * 7
 
 
 def test_first_cells(notebook: NotebookNode) -> None:
