@@ -1,0 +1,210 @@
+"""Guards of the lab's items: enough of them, aligned, unlike each other, and not to be solved by their surface."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from itertools import combinations
+
+import pandas as pd
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from helpers import audit, baselines, scenarios, scores
+from helpers.scenarios import CANDIDATES
+
+ROLES = ["query", *CANDIDATES]
+LANGUAGES = ["zh", "en"]
+SOURCES = {"zh": "article", "en": "translation"}
+SMALL_NUMBERS = (
+    "two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty"
+)
+NUMBER = {
+    "zh": r"\d+|[〇零一二两三四五六七八九十百千万亿]{2,}",
+    "en": rf"\d+|\b(?:{'|'.join(SMALL_NUMBERS.split())}|ninety|hundred|thousand|million|billion|dozen)\b",
+}
+
+each_language = pytest.mark.parametrize("language", LANGUAGES)
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return scenarios.read()
+
+
+@pytest.fixture(scope="module")
+def items(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each language, counted from 0."""
+    return {language: rows.reset_index(drop=True) for language, rows in table.groupby("language", sort=False)}
+
+
+@pytest.fixture(scope="module")
+def bare(table: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]) -> pd.DataFrame:
+    return baselines.score(table, embedded("e5-small").tokenizer.tokenize)
+
+
+@pytest.fixture(scope="module")
+def without_model(bare: pd.DataFrame) -> pd.DataFrame:
+    return scores.summary(bare).set_index(["language", "pooling"])
+
+
+def runs(text: str) -> set[str]:
+    """Returns the runs of three letters or digits, without case."""
+    spelled = "".join(char for char in text.casefold() if char.isalnum())
+    return {spelled[start : start + 3] for start in range(len(spelled) - 2)}
+
+
+def ends(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the punctuation at the end of each sentence, full-width marks as their ASCII counterparts."""
+    return rows[ROLES].map(lambda text: unicodedata.normalize("NFKC", re.search(r"\W*$", text)[0]).replace("。", "."))
+
+
+# --- how many, and whose ------------------------------------------------------------------------------------------
+
+
+def test_each_scenario_has_enough_items_in_both_languages(table: pd.DataFrame) -> None:
+    assert set(table["language"]) == set(LANGUAGES)
+    counts = table.groupby(["language", "scenario"]).size()
+    assert set(counts.index) == {(language, scenario) for language in LANGUAGES for scenario in scenarios.SCENARIOS}
+    assert counts.min() >= 36
+
+
+def test_chinese_and_english_stand_item_by_item_in_the_same_order(items: dict[str, pd.DataFrame]) -> None:
+    pd.testing.assert_frame_equal(items["zh"][["scenario", "item"]], items["en"][["scenario", "item"]])
+    same_source = items["zh"]["source"].eq("lab") == items["en"]["source"].eq("lab")
+    assert same_source.all()
+
+
+@each_language
+def test_the_article_gave_the_first_item_of_each_scenario_and_no_other(
+    items: dict[str, pd.DataFrame], language: str
+) -> None:
+    rows = items[language]
+    assert set(rows["source"]) == {SOURCES[language], "lab"}
+    quoted = rows[rows["source"] != "lab"]
+    assert quoted["scenario"].tolist() == list(scenarios.SCENARIOS)
+    assert set(quoted["item"]) == {"1"}
+
+
+def test_items_are_numbered_without_a_gap(table: pd.DataFrame) -> None:
+    for key, rows in table.groupby(["language", "scenario"]):
+        assert rows["item"].tolist() == [str(number) for number in range(1, len(rows) + 1)], key
+
+
+# --- no sentence twice --------------------------------------------------------------------------------------------
+
+
+@each_language
+def test_no_sentence_stands_twice(items: dict[str, pd.DataFrame], language: str) -> None:
+    sentences = items[language][ROLES].stack()
+    assert sentences[sentences.duplicated(keep=False)].empty
+
+
+def test_sentences_of_different_items_are_not_nearly_the_same(table: pd.DataFrame) -> None:
+    assert table["language"].value_counts().max() * len(ROLES) <= audit.COMPARED  # or the search would skip some
+    assert audit.near_duplicates(table).to_dict("records") == []
+
+
+@each_language
+def test_within_an_item_only_query_and_weak_are_nearly_the_same_and_seldom(
+    items: dict[str, pd.DataFrame], language: str
+) -> None:
+    near = []
+    for row in items[language].itertuples():
+        for first, second in combinations(ROLES, 2):
+            left, right = runs(getattr(row, first)), runs(getattr(row, second))
+            if len(left & right) > audit.NEAR * len(left | right):
+                near.append((row.scenario, row.item, first, second))
+    assert all((first, second) == ("query", "weak") for _, _, first, second in near), near
+    assert len(near) <= len(items[language]) / 25, near
+
+
+# --- the surface gives nothing away -------------------------------------------------------------------------------
+
+
+@each_language
+@pytest.mark.parametrize(("first", "second"), list(combinations(CANDIDATES, 2)))
+def test_length_does_not_tell_the_kinds_of_candidates_apart(
+    items: dict[str, pd.DataFrame], language: str, first: str, second: str
+) -> None:
+    lengths = items[language][[first, second]].map(len)
+    assert 0.4 <= scores.auc(lengths[first].to_numpy(), lengths[second].to_numpy()) <= 0.6
+
+
+@each_language
+def test_the_strong_candidate_is_nearest_to_its_query_in_length_about_as_often_as_the_others(
+    items: dict[str, pd.DataFrame], language: str
+) -> None:
+    lengths = items[language][ROLES].map(len)
+    away = lengths[list(CANDIDATES)].sub(lengths["query"], axis=0).abs()
+    assert 0.25 <= away["strong"].eq(away.min(axis=1)).mean() <= 0.42
+
+
+@each_language
+@pytest.mark.parametrize("kind", [baselines.CHARACTERS, baselines.WORDS])
+def test_shared_characters_and_words_do_not_tell_strong_from_weak(
+    without_model: pd.DataFrame, language: str, kind: str
+) -> None:
+    assert without_model.loc[(language, kind), "auc_weak"] <= 0.5
+
+
+def test_nor_do_shared_characters_in_any_scenario(bare: pd.DataFrame) -> None:
+    for key, rows in bare[bare["pooling"] == baselines.CHARACTERS].groupby(["language", "scenario"]):
+        each = rows.pivot(index="item", columns="candidate", values="cosine")
+        assert scores.auc(each["strong"].to_numpy(), each["weak"].to_numpy()) <= 0.5, key
+
+
+def test_strong_candidates_begin_like_their_query_no_more_often_than_weak_ones(
+    table: pd.DataFrame, embedded: Callable[[str], SentenceTransformer]
+) -> None:
+    found = audit.profile(table, embedded("tiny-qwen3").tokenizer.tokenize)
+    same = found.xs("begins with the query's first token", level="measure")
+    assert same.index.tolist() == LANGUAGES
+    assert (same["strong"] <= same["weak"]).all()
+
+
+@each_language
+def test_a_number_that_query_and_strong_share_is_in_weak_too(items: dict[str, pd.DataFrame], language: str) -> None:
+    for row in items[language].itertuples():
+        query, strong, weak = (
+            set(re.findall(NUMBER[language], getattr(row, role).lower())) for role in ("query", "strong", "weak")
+        )
+        assert query & strong <= weak, (row.scenario, row.item)
+
+
+# --- form ---------------------------------------------------------------------------------------------------------
+
+
+@each_language
+def test_the_sentences_of_an_item_end_alike(items: dict[str, pd.DataFrame], language: str) -> None:
+    rows = items[language].query("source == 'lab'")
+    found = ends(rows)
+    assert set(found["query"]) == {"", ".", "?", "!"}
+    unlike = found.nunique(axis=1) > 1
+    assert rows.loc[unlike, ["scenario", "item"]].to_numpy().tolist() == []
+
+
+def test_an_item_ends_alike_in_both_languages(items: dict[str, pd.DataFrame]) -> None:
+    zh, en = (ends(items[language].query("source == 'lab'"))["query"] for language in LANGUAGES)
+    pd.testing.assert_series_equal(zh, en)
+
+
+@each_language
+def test_lengths_vary(items: dict[str, pd.DataFrame], language: str) -> None:
+    lengths = items[language]["query"].map(len)
+    assert lengths.quantile(0.9) >= 3 * lengths.median()
+
+
+def test_chinese_is_simplified_with_full_width_punctuation(items: dict[str, pd.DataFrame]) -> None:
+    for text in items["zh"][ROLES].to_numpy().ravel():
+        text.replace("蹚", "").encode("gb2312")  # 蹚, to wade, is simplified but younger than GB2312
+        assert not re.search(r"[^\W\d]", text, re.ASCII), text
+        assert not re.search(r"[!-/:-@\[-`{-~]", text), text
+        assert re.search("[\u4e00-\u9fff]", text), text
+
+
+def test_english_is_in_latin_script_with_ascii_punctuation(items: dict[str, pd.DataFrame]) -> None:
+    for text in items["en"][ROLES].to_numpy().ravel():
+        letters = [char for char in text if char.isalpha()]
+        assert letters, text
+        assert all(unicodedata.name(char).startswith("LATIN ") for char in letters), text
+        assert all(char.isascii() for char in text if not char.isalpha()), text
