@@ -71,12 +71,15 @@ def test_own_candidates_do_not_depend_on_the_others(
     assert not alone["normalized"].any()
 
 
-def test_a_prompt_is_put_before_every_text(embedded: Callable[[str], SentenceTransformer]) -> None:
-    model, item = embedded("e5-small"), read().query("language == 'zh' and scenario == 'synonym'").head(1)
-    found = scores.score(model, "e5-small", item, ("mean",), prompt_name="query").set_index("candidate")["cosine"]
-    texts = item[["query", *scores.CANDIDATES]].iloc[0].tolist()
-    expected = cos_sim(*(model.encode(part, prompt_name="query") for part in (texts[:1], texts[1:])))[0]
-    np.testing.assert_allclose(found[list(scores.CANDIDATES)], expected, atol=2e-6)
+def test_prompts_are_those_of_encode_query_and_encode_document(embedded: Callable[[str], SentenceTransformer]) -> None:
+    model, rows = embedded("e5-small"), read().query("language == 'zh'").head(3)
+    found = scores.score(model, "e5-small", rows, ("cls", "mean"), prompts=True, recipe=True)
+    mean, recipe = (found.loc[found["pooling"] == pooling, "cosine"].to_numpy() for pooling in ("mean", scores.RECIPE))
+    np.testing.assert_allclose(mean, recipe, atol=2e-6)
+    queries, strong = model.encode_query(rows["query"].tolist()), model.encode_document(rows["strong"].tolist())
+    np.testing.assert_allclose(mean[:3], cos_sim(queries, strong).diagonal(), atol=2e-6)
+    plain = scores.score(model, "e5-small", rows, ("mean",))["cosine"].to_numpy()
+    assert np.abs(plain - mean).max() > 0.01
 
 
 def test_score_embeds_and_scores_the_vectors(
@@ -97,7 +100,7 @@ def test_texts_are_listed_once_in_the_order_of_the_rows() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_recipe_puts_the_query_prompt_before_queries_only(dtype: str) -> None:
-    model, rows = load("tiny-qwen3", dtype=dtype), read().query("language == 'zh'")
+    model, rows = load("tiny-qwen3", dtype=dtype), read().query("source == 'article'")
     found = scores.score(model, "tiny-qwen3", rows, ("lasttoken",), recipe=True, every_candidate=True)
     prompt = model.prompts["query"]
     assert prompt
@@ -167,13 +170,15 @@ def test_summary_by_hand() -> None:
     assert row["triplet_accuracy"] == pytest.approx((0.5 + 0.75) / 2)  # a tie, 0.5 and 0.5, counts half
     assert row["auc"] == pytest.approx(3.5 / 4)
     assert row["auc_weak"] == pytest.approx(2 / 4)
+    assert row["delta_sd"] == pytest.approx(0.35 / np.std([0.2, 0.5], ddof=1))
+    assert row["spearman"] == pytest.approx(stats.spearmanr([2, 2, 1, 1, 0, 0], [0.9, 0.5, 0.6, 0.7, 0.2, 0.5])[0])
     assert row["delta_low"] <= row["delta"] <= row["delta_high"]
 
 
 def test_one_item_has_no_interval() -> None:
     row = scores.summary(tidy([0.9], [0.6], [0.2])).iloc[0]
     assert row["delta"] == pytest.approx(0.7)
-    assert np.isnan([row["delta_low"], row["delta_high"], row["auc_low"]]).all()
+    assert np.isnan([row["delta_low"], row["delta_high"], row["auc_low"], row["delta_sd"], row["spearman_low"]]).all()
 
 
 @given(positive=VALUES, negative=VALUES)
@@ -277,8 +282,10 @@ def test_paired_compares_each_pooling_with_those_before_it_on_the_same_items() -
     assert first["difference"] == pytest.approx((0.3 + 0.2 - 0.1) / 3)  # the fourth item has no cls
     assert first[["items_won", "items_lost"]].tolist() == [2, 1]
     assert tuple(first[["low", "high"]]) == scores.interval(np.array([0.3, 0.2, -0.1]), seed=3)
-    assert found.loc["m", "en", "delta", "max − cls"].tolist() == [0, 0, 0, 0, 0]
-    assert found.loc["m", "en", "more", "max − mean"].tolist() == [0, 0, 0, 0, 0]
+    assert first["p"] == 0.5  # ± 0.3 ± 0.2 ± 0.1 comes to 0.4 or more, either way, for 4 of 8 choices of the signs
+    assert first["p_holm"] == pytest.approx(min(1, 3 * first["p"]))
+    assert found.loc["m", "en", "delta", "max − cls"].tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert found.loc["m", "en", "more", "max − mean"].tolist() == [0, 0, 0, 0, 0, 1, 1]
 
 
 def test_save_rounds_and_survives_a_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
