@@ -97,7 +97,7 @@ def run(
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
     names = {path.stem for path in paths}
     needs = {path.stem: set(about(path).get("needs", [])) & names for path in paths}
-    waiting, running, done = list(paths), {}, []
+    waiting, running, done = sorted(paths, key=_minutes, reverse=True), {}, []  # so that no long one runs last, alone
     with ProcessPoolExecutor(workers) as pool:
         while (waiting and not any(one.error for one in done)) or running:
             finished = {one.name for one in done}
@@ -112,6 +112,10 @@ def run(
                 done.append(future.result())
                 print(f"  {done[-1].name} {'failed' if done[-1].error else 'done'}", flush=True)
     return sorted(done, key=lambda one: one.name)
+
+
+def _minutes(path: Path) -> int:
+    return about(path).get("minutes", 1)
 
 
 def _execute(path: Path, target: Path, parameters: dict[str, str] | None, seconds_a_cell: int) -> Run:
@@ -311,6 +315,8 @@ def _study(own: dict[str, str]) -> None:
     for warning in _warnings(target):
         print(f"Note: {warning}")
     print(f"Report: {(target / page.relative_to(place)).relative_to(ROOT)}")
+    for found in sorted(target.glob("data/results/*_recipe_card.html")):
+        print(f"Recipe card: {found.relative_to(ROOT)}")
 
 
 def _check_model(model: str | None, device: str | None) -> tuple[str, int]:

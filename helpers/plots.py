@@ -4,8 +4,9 @@ Every `plot_*` returns the axes it drew on: `ax`, or by default the current ones
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import cycle, product
 from pathlib import Path
 from textwrap import fill
 
@@ -23,6 +24,7 @@ from helpers.models import EMBEDDED
 from helpers.paths import output
 from helpers.scenarios import CANDIDATES, SCENARIOS
 
+COLOURS = tuple(f"C{place}" for place in range(8))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xx", "\\\\", "++", "oo", "--")
 CANDIDATE_STYLE = {"strong": ("#0072B2", "^"), "weak": ("#E69F00", "o"), "unrelated": ("#777777", "v")}
@@ -40,8 +42,14 @@ def use_style() -> None:
     plt.style.use(Path(__file__).with_name("lab.mplstyle"))
 
 
-def save(fig: Figure, name: str) -> str:
-    """Writes a figure as `figures/<name>.png` below `paths.output()` and returns that relative name."""
+def save(fig: Figure, name: str, title: str = "") -> str:
+    """Writes a figure, under a title if there is one, as `figures/<name>.png` below `paths.output()`.
+
+    Returns:
+        That relative name.
+    """
+    if title:
+        fig.suptitle(title, weight="bold")
     path = f"figures/{name}.png"
     (output() / path).parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(output() / path, metadata={"Software": None})
@@ -500,6 +508,151 @@ def plot_gains(gains: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.grid(True, axis="x")
     ax.grid(False, axis="y")
     return ax
+
+
+def plot_forest(summary: pd.DataFrame, column: str = "auc") -> Axes:
+    """Draws a statistic of every pooling with its interval: a row of panels for each language, a panel for each model.
+
+    Args:
+        summary: From `scores.summary`, up to four models; the best pooling of each panel is filled, chance is dashed.
+        column: A statistic between 0 and 1 whose chance level is 0.5, with `<column>_low` and `<column>_high`.
+
+    Returns:
+        The last panel's axes.
+    """
+    models, languages = (list(summary[name].unique())[:4] for name in ("model", "language"))
+    poolings = list(summary["pooling"].unique())
+    size = {"figsize": (1.5 + 2.3 * len(models), 0.8 + 0.3 * len(poolings) * len(languages)), "squeeze": False}
+    axes = plt.subplots(len(languages), len(models), sharex=True, sharey=True, **size)[1]
+    for (row, language), (place, model) in product(enumerate(languages), enumerate(models)):
+        ax, colour = axes[row, place], f"C{place}"
+        lines = summary[summary["language"].eq(language) & summary["model"].eq(model)].set_index("pooling")
+        lines = lines.reindex(poolings)
+        ax.hlines(range(len(poolings)), lines[f"{column}_low"], lines[f"{column}_high"], colour, linewidth=2)
+        look = {"color": colour, "markersize": 7, "markerfacecolor": "white"}
+        ax.plot(lines[column], range(len(poolings)), MARKERS[place], **look)
+        if lines[column].notna().any():
+            best = lines[column].argmax()
+            ax.plot(lines[column].iloc[best], best, MARKERS[place], color=colour, markersize=9)
+        ax.axvline(0.5, color="black", linestyle="--", linewidth=1)
+        ax.set_title(f"{model} ({language})", weight="normal", fontsize=10)
+        ax.set_yticks(range(len(poolings)), poolings)
+        ax.set_ylim(len(poolings) - 0.5, -0.5)
+    ax.figure.supxlabel(f"{column}, 95 % interval; the dashed line is chance", fontsize=10)
+    return ax
+
+
+def plot_violins(scores: pd.DataFrame, studies: Sequence[tuple[str, str]]) -> Axes:
+    """Draws how the cosines of strong, weak and unrelated pairs are spread: a panel for each study, up to four.
+
+    Args:
+        scores: Rows with `model`, `language`, `pooling`, `candidate` and `cosine`; the lines are quartiles.
+        studies: Models and languages.
+
+    Returns:
+        The first panel's axes.
+    """
+    axes = _panels(studies, (9.6, 3.5))
+    look = {"palette": {name: colour for name, (colour, _) in CANDIDATE_STYLE.items()}, "hue_order": CANDIDATES}
+    shape = {"inner": "quart", "cut": 0, "density_norm": "width", "linewidth": 0.8, "inner_kws": {"color": "white"}}
+    for (model, language), ax in axes.items():
+        rows = scores[scores["model"].eq(model) & scores["language"].eq(language)]
+        sns.violinplot(rows, x="pooling", y="cosine", hue="candidate", ax=ax, **look, **shape)
+        for body, hatch in zip(ax.collections, cycle(["", "//", ".."]), strict=False):
+            body.set(hatch=hatch, edgecolor="white")
+        for patch, hatch in zip(ax.get_legend().get_patches(), ["", "//", ".."], strict=True):
+            patch.set(hatch=hatch, edgecolor="white")
+        ax.get_legend().set_visible((model, language) == studies[0])
+        ax.set(xlabel="", ylabel="cosine with the query")
+    return next(iter(axes.values()))
+
+
+def plot_scenario_heat(summary: pd.DataFrame, studies: Sequence[tuple[str, str]]) -> Axes:
+    """Draws AUC for each scenario and pooling, a panel for each study, framed within 0.01 of each scenario's best.
+
+    Args:
+        summary: From `scores.summary(…, by=["scenario"])`; the first sixteen scenarios are drawn.
+        studies: Models and languages, up to four.
+
+    Returns:
+        The last panel's axes.
+    """
+    tables = {}
+    for model, language in studies[:4]:
+        rows = summary[summary["model"].eq(model) & summary["language"].eq(language)]
+        order = {name: list(dict.fromkeys(rows[name])) for name in ("scenario", "pooling")}
+        table = rows.pivot(index="scenario", columns="pooling", values="auc")
+        tables[f"{model} ({language})"] = table.loc[order["scenario"][:16], order["pooling"]]
+    size = {"figsize": (2 + 2.3 * len(tables), 1.4 + 0.42 * max(map(len, tables.values())))}
+    axes = plt.subplots(1, len(tables), sharey=True, squeeze=False, **size)[1][0]
+    style = {"annot": True, "fmt": ".2f", "annot_kws": {"fontsize": 8}, "cmap": "cividis", "vmin": 0.4, "vmax": 1}
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        sns.heatmap(table, linewidths=1, cbar=False, xticklabels=True, yticklabels=True, ax=ax, **style)
+        for row, column in np.argwhere(table.ge(table.max(axis=1) - 0.01, axis=0)):
+            ax.add_patch(Rectangle((column, row), 1, 1, facecolor="none", edgecolor="#D55E00", linewidth=2.5))
+        ax.set_title(title, weight="normal", fontsize=10)
+        ax.set(xlabel="", ylabel="")
+        ax.set_xticks(ax.get_xticks(), table.columns, rotation=45, ha="right")
+        _bare(ax)
+    return ax
+
+
+def plot_moves(before: pd.DataFrame, after: pd.DataFrame, studies: Sequence[tuple[str, str]]) -> Axes:
+    """Draws what a step does to Δ and to AUC: an arrow for each pooling, open mark to filled, a panel for each study.
+
+    Args:
+        before: One row for each study and pooling of `after`, with `model`, `language`, `pooling`, `delta`, `auc`.
+        after: The same behind the step.
+        studies: Models and languages, up to four.
+
+    Returns:
+        The first panel's axes.
+    """
+    axes = _panels(studies, (9.6, 3.3))
+    key, place = ["model", "language", "pooling"], ["delta", "auc"]
+    both = after.set_index(key)[place].join(before.set_index(key)[place], rsuffix=" before").reset_index()
+    for (model, language), ax in axes.items():
+        rows = both[both["model"].eq(model) & both["language"].eq(language)].dropna().to_dict("records")
+        for colour, marker, row in zip(COLOURS, MARKERS, rows, strict=False):
+            look = {"color": colour, "marker": marker, "markersize": 8, "linestyle": ""}
+            old, new = (row["delta before"], row["auc before"]), (row["delta"], row["auc"])
+            ax.annotate("", new, old, arrowprops={"arrowstyle": "->", "color": colour})
+            ax.plot(*old, markerfacecolor="white", **look)
+            ax.plot(*new, label=row["pooling"], **look)
+        ax.set(xlabel="Δ = strong − unrelated", ylabel="AUC, strong against unrelated")
+    first = next(iter(axes.values()))
+    first.legend(title="open: before\nfilled: after")
+    return first
+
+
+def plot_power(power: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """Draws how likely so many items are to show a difference: a line for each study, and lines at 8 items and at 80 %.
+
+    `power` holds tables from `scores.power` by the name of their study.
+    """
+    ax = ax or plt.subplots(figsize=(8, 4.2))[1]
+    for place, (name, table) in enumerate(power.items()):
+        look = {"color": f"C{place}", "marker": MARKERS[place % len(MARKERS)], "markersize": 6}
+        ax.plot(table["items"], table["power"], label=name, **look)
+    ax.axhline(0.8, color="black", linestyle="--", linewidth=1)
+    ax.axvline(8, color="black", linestyle=":", linewidth=1.5)
+    ax.text(8, 1.03, "the article's 8", ha="center")
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:.0f}")
+    ax.set(ylim=(0, 1.02), xlabel="items", ylabel="chance of finding the difference")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def _panels(studies: Sequence[tuple[str, str]], size: tuple[float, float]) -> dict[tuple[str, str], Axes]:
+    """Returns axes for the first four studies, two in a row of `size`, with the studies as their titles."""
+    rows = (min(len(studies), 4) + 1) // 2
+    axes = plt.subplots(rows, 2, figsize=(size[0], size[1] * rows), squeeze=False)[1].ravel()
+    for ax in axes[len(studies) :]:
+        ax.set_visible(False)
+    for ax, study in zip(axes, studies, strict=False):
+        ax.set_title(study_title(*study), weight="normal", fontsize=10)
+    return dict(zip(studies, axes, strict=False))
 
 
 def _bare(ax: Axes) -> Axes:

@@ -1,4 +1,4 @@
-"""Fills the README's generated parts, so that every number in it comes from `data/results/`."""
+"""Fills the generated parts of README.md and data/DATA.md, so that their numbers come from `data/results/`."""
 
 import re
 from collections.abc import Callable
@@ -9,38 +9,49 @@ import pandas as pd
 from helpers.paths import DATA
 from helpers.series import about, notebooks
 
-BLOCK = re.compile(r"(<!-- generated: (finding|decoders|results|notebooks) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 STUDY = "data/results/05_eight_scenarios.csv"
 DECODERS = "data/results/04_decoders_have_no_cls.csv"
+SCALE = "data/results/06_benchmark_at_scale.csv"
+COMPARISONS = "data/results/06_comparisons.csv"
+ITEMS = "data/results/06_items.csv"
+WITHOUT = "data/results/06_without_a_model.csv"
+SIGNIFICANT = 0.05  # as in helpers.scores, whose import would cost every command seconds
 
 
 class FindingError(ValueError):
     """The results no longer support the README's finding; the message says in which way."""
 
 
-def render(root: Path) -> str:
-    """Returns the README's text with each generated block filled in from the results and notebooks under `root`."""
-    text = (root / "README.md").read_text(encoding="utf-8")
-    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]](root)}\n{match[3]}", text)
+def render(root: Path, name: str) -> str:
+    """Returns the text of one of `FILES` with each generated block filled in from what lies under `root`."""
+    text = (root / name).read_text(encoding="utf-8")
+    return BLOCK.sub(lambda match: f"{match[1]}{FILES[name][match[2]](root)}\n{match[3]}", text)
 
 
 def update(root: Path) -> list[Path]:
-    """Rewrites the README where it differs from its sources; returns the names of the files it changed."""
-    if not differences(root):
-        return []
-    partial = root / "build" / "README.partial"
-    partial.parent.mkdir(exist_ok=True)
-    partial.write_text(render(root), encoding="utf-8")
-    partial.replace(root / "README.md")
-    return [Path("README.md")]
+    """Rewrites each file that differs from its sources; returns the names of those it changed."""
+    changed = []
+    for name in FILES:
+        if _differs(root, name):
+            partial = root / "build" / "generated.partial"
+            partial.parent.mkdir(exist_ok=True)
+            partial.write_text(render(root, name), encoding="utf-8")
+            partial.replace(root / name)
+            changed.append(Path(name))
+    return changed
 
 
 def differences(root: Path) -> list[str]:
-    """Says whether the README differs from what its sources give."""
-    text = (root / "README.md").read_text(encoding="utf-8")
-    if sorted(name for _, name, _ in BLOCK.findall(text)) != sorted(BLOCKS):
-        return [f"README.md: it must hold each generated part once: {', '.join(BLOCKS)}"]
-    return ["README.md: its generated parts are out of date"] if render(root) != text else []
+    """Says which files differ from what their sources give."""
+    return [f"{name}: {problem}" for name in FILES if (problem := _differs(root, name))]
+
+
+def _differs(root: Path, name: str) -> str:
+    text = (root / name).read_text(encoding="utf-8")
+    if sorted(block for _, block, _ in BLOCK.findall(text)) != sorted(FILES[name]):
+        return f"it must hold each generated part once: {', '.join(FILES[name])}"
+    return "its generated parts are out of date" if render(root, name) != text else ""
 
 
 def finding(root: Path) -> str:
@@ -94,10 +105,44 @@ def decoders(root: Path) -> str:
     )
 
 
+def scale(root: Path) -> str:
+    """Returns the README's sentences on the large benchmark, with the numbers of the results under `root`.
+
+    Raises:
+        FindingError: The results no longer say what the sentences say.
+    """
+    table = pd.read_csv(root / SCALE).set_index(["step", "model", "language", "pooling"]).sort_index()
+    summary, centred = table.loc["none"], table.loc["centred"]
+    tests = pd.read_csv(root / COMPARISONS).query("compared == 'mean − cls'").set_index(["model", "language"])
+    gains = {}
+    for study in (("e5-small", "zh"), ("e5-small", "en"), ("minilm", "en")):
+        rows, test = summary.loc[study], tests.loc[study]
+        _require(rows.loc["mean", "delta"] > rows.loc["cls", "delta"], f"{SCALE}: Δ no longer prefers mean ({study})")
+        gains[study] = f"{test['difference']:+.3f} ({test['low']:+.3f} to {test['high']:+.3f})"
+        clear = test["p_holm"] <= SIGNIFICANT
+        expected = study == ("e5-small", "en")
+        _require(
+            clear == expected and (test["difference"] < 0) == expected, f"{COMPARISONS}: another verdict ({study})"
+        )
+    before, old = summary.loc[("e5-small", "zh", "cls"), ["delta", "auc"]]
+    after, new = centred.loc[("e5-small", "zh", "cls"), ["delta", "auc"]]
+    _require(after > 5 * before and abs(new - old) < 0.03, f"{SCALE}: centring no longer moves Δ alone")
+    return (
+        f"**With {summary['items'].iloc[0]} items a language instead of eight, the conclusion does not stand.** By Δ, "
+        f"mean beats [CLS] on every encoder here. By order, the difference in AUC is {gains['e5-small', 'zh']} on "
+        f"multilingual-e5-small in Chinese, {gains['e5-small', 'en']} on the same model in English, and "
+        f"{gains['minilm', 'en']} on all-MiniLM-L6-v2: only the second survives a correction for looking often, and "
+        f"it speaks for [CLS]. Subtracting the mean vector takes the Δ of e5's [CLS] from {before:.3f} to "
+        f"{after:.3f} and its AUC from {old:.3f} to {new:.3f}: Δ measures a scale, not a pooling ([notebook "
+        "06](notebooks/06_benchmark_at_scale.ipynb))."
+    )
+
+
 def check(root: Path) -> None:
     """Raises FindingError where the results under `root` no longer support the README's sentences."""
     finding(root)
     decoders(root)
+    scale(root)
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -126,9 +171,33 @@ def _notebooks(root: Path) -> str:
     return "\n".join(lines)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {
-    "finding": finding,
-    "decoders": decoders,
-    "results": _results,
-    "notebooks": _notebooks,
+def _items(root: Path) -> str:
+    profile = pd.read_csv(root / ITEMS)
+    lines = ["| language | of the sentences | query | strong | weak | unrelated |", "|---|---|---|---|---|---|"]
+    for row in profile.itertuples():
+        share = "begins" in row.measure
+        cells = [row.query, row.strong, row.weak, row.unrelated]
+        cells = ["–" if cell != cell else f"{cell:.0%}" if share else f"{cell:.0f}" for cell in cells]
+        lines.append(f"| {row.language} | {row.measure} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| language | without a model | strong against unrelated | strong against weak |",
+        "|---|---|---|---|",
+    ]
+    for row in pd.read_csv(root / WITHOUT).itertuples():
+        far = f"{row.auc:.2f} ({row.auc_low:.2f} to {row.auc_high:.2f})"
+        near = f"{row.auc_weak:.2f} ({row.auc_weak_low:.2f} to {row.auc_weak_high:.2f})"
+        lines.append(f"| {row.language} | {row.baseline} | {far} | {near} |")
+    return "\n".join(lines)
+
+
+FILES: dict[str, dict[str, Callable[[Path], str]]] = {
+    "README.md": {
+        "finding": finding,
+        "scale": scale,
+        "decoders": decoders,
+        "results": _results,
+        "notebooks": _notebooks,
+    },
+    "data/DATA.md": {"items": _items},
 }

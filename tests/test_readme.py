@@ -1,4 +1,4 @@
-"""The README's generated parts: filled from the results, left alone when they agree, refused when they turn untrue."""
+"""The generated parts: filled from the results, left alone when they agree, refused when they turn untrue."""
 
 from pathlib import Path
 
@@ -31,18 +31,53 @@ FORCED = pd.DataFrame(
     ],
     columns=["what", "case", "value"],
 )
+SCALE = pd.DataFrame(
+    [
+        ("none", "e5-small", "zh", "cls", 320, 0.022, 0.912),
+        ("none", "e5-small", "zh", "mean", 320, 0.038, 0.921),
+        ("none", "e5-small", "en", "cls", 320, 0.030, 0.901),
+        ("none", "e5-small", "en", "mean", 320, 0.049, 0.854),
+        ("none", "minilm", "en", "cls", 320, 0.155, 0.924),
+        ("none", "minilm", "en", "mean", 320, 0.282, 0.943),
+        ("centred", "e5-small", "zh", "cls", 320, 0.223, 0.909),
+    ],
+    columns=["step", "model", "language", "pooling", "items", "delta", "auc"],
+)
+COMPARISONS = pd.DataFrame(
+    [
+        ("e5-small", "zh", "mean − cls", 0.010, -0.008, 0.027, 1.0),
+        ("e5-small", "zh", "max − cls", -0.1, -0.2, -0.05, 0.01),
+        ("e5-small", "en", "mean − cls", -0.047, -0.069, -0.026, 0.004),
+        ("minilm", "en", "mean − cls", 0.019, 0.001, 0.037, 0.2),
+    ],
+    columns=["model", "language", "compared", "difference", "low", "high", "p_holm"],
+)
+ITEMS = pd.DataFrame(
+    [("zh", "characters, 50% quantile", 12, 12, 13, 11.5), ("zh", "begins with …", float("nan"), 0.04, 0.43, 0.07)],
+    columns=["language", "measure", "query", "strong", "weak", "unrelated"],
+)
+WITHOUT = pd.DataFrame(
+    [("zh", "length", 0.41, 0.37, 0.45, 0.40, 0.36, 0.44)],
+    columns=["language", "baseline", "auc", "auc_low", "auc_high", "auc_weak", "auc_weak_low", "auc_weak_high"],
+)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A README with every kind of block, one notebook and the study's results."""
-    blocks = "\n".join(f"<!-- generated: {name} -->\nSTALE\n<!-- end -->" for name in readme.BLOCKS)
-    (tmp_path / "README.md").write_text(f"# Lab\n{blocks}\nLimits.\n", encoding="utf-8")
+    """Both files with every kind of block, one notebook and the results of the studies."""
+    for name, blocks in readme.FILES.items():
+        stale = "\n".join(f"<!-- generated: {block} -->\nSTALE\n<!-- end -->" for block in blocks)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"# Lab\n{stale}\nLimits.\n", encoding="utf-8")
     (tmp_path / "notebooks").mkdir()
     about = {"question": "what is a token?", "minutes": 2, "models": ["minilm", "e5-small"]}
     nbformat.write(new_notebook(metadata={"pooling_lab": about}), tmp_path / "notebooks/01_tokens.ipynb")
     save(tmp_path, SUMMARY)
     save(tmp_path, FORCED, readme.DECODERS)
+    save(tmp_path, SCALE, readme.SCALE)
+    save(tmp_path, COMPARISONS, readme.COMPARISONS)
+    save(tmp_path, ITEMS, readme.ITEMS)
+    save(tmp_path, WITHOUT, readme.WITHOUT)
     return tmp_path
 
 
@@ -54,13 +89,20 @@ def save(root: Path, table: pd.DataFrame, name: str = readme.STUDY) -> None:
 
 def test_blocks_are_filled_and_the_rest_is_kept(root: Path) -> None:
     assert readme.differences(root)
-    assert readme.update(root) == [Path("README.md")]
+    assert readme.update(root) == [Path("README.md"), Path("data/DATA.md")]
+    data = (root / "data/DATA.md").read_text(encoding="utf-8")
+    assert "| zh | characters, 50% quantile | 12 | 12 | 13 | 12 |" in data
+    assert "| zh | begins with … | – | 4% | 43% | 7% |" in data
+    assert "| zh | length | 0.41 (0.37 to 0.45) | 0.40 (0.36 to 0.44) |" in data
     text = (root / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# Lab\n") and text.endswith("Limits.\n") and "STALE" not in text
     assert "AUC 0.92 against 0.70 on multilingual-e5-small and 0.95 against 0.88 on all-MiniLM-L6-v2" in text
     assert "sorts them worse than mean (AUC 0.61 and 0.84)" in text
     assert "in 4 and 6 of 8 items" in text
     assert "For such a pair the article prints 0.5921.**" in text
+    assert "**With 320 items a language" in text
+    assert "-0.047 (-0.069 to -0.026) on the same model in English" in text
+    assert "from 0.022 to 0.223 and its AUC from 0.912 to 0.909" in text
     assert "| e5-small (zh) | `mean` | 0.037 (0.020 to 0.050) | 0.92 (0.76 to 1.00) | 4 of 8 |" in text
     assert "| [01_tokens](notebooks/01_tokens.ipynb) | what is a token? | 2 | minilm, e5-small |" in text
 
@@ -70,7 +112,7 @@ def test_a_part_that_is_gone_is_missed(root: Path) -> None:
     path = root / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("<!-- generated: finding -->", ""), encoding="utf-8")
     assert readme.differences(root) == [
-        "README.md: it must hold each generated part once: finding, decoders, results, notebooks"
+        "README.md: it must hold each generated part once: finding, scale, decoders, results, notebooks"
     ]
 
 
@@ -110,4 +152,26 @@ def test_a_finding_that_no_longer_holds_is_refused(
 def test_a_pair_that_is_no_longer_forced_is_refused(root: Path) -> None:
     save(root, FORCED.assign(value=[1.0] * 7 + [0.0]), readme.DECODERS)
     with pytest.raises(readme.FindingError, match="no longer is one printed cell 1"):
+        readme.check(root)
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "new", "complaint"),
+    [
+        ("p_holm", 2, 0.06, "another verdict"),
+        ("difference", 2, 0.047, "another verdict"),
+        ("p_holm", 3, 0.01, "another verdict"),
+    ],
+)
+def test_another_verdict_at_scale_is_refused(root: Path, column: str, row: int, new: float, complaint: str) -> None:
+    changed = COMPARISONS.copy()
+    changed.loc[row, column] = new
+    save(root, changed, readme.COMPARISONS)
+    with pytest.raises(readme.FindingError, match=complaint):
+        readme.check(root)
+
+
+def test_a_gap_that_centring_leaves_alone_is_refused(root: Path) -> None:
+    save(root, SCALE.replace({"delta": {0.223: 0.05}}), readme.SCALE)
+    with pytest.raises(readme.FindingError, match="centring no longer moves Δ alone"):
         readme.check(root)
