@@ -159,7 +159,7 @@ def by_item(scores: pd.DataFrame) -> pd.DataFrame:
 
     `delta` is strong − unrelated, the article's 区分度.
     """
-    keys = [*STUDY, "scenario", "item", "candidate"]
+    keys = [*ITEM, "candidate"]
     wide = scores.set_index(keys)["cosine"].unstack("candidate", sort=False)[list(CANDIDATES)]
     return wide.assign(delta=wide["strong"] - wide["unrelated"]).rename_axis(columns=None).reset_index()
 
@@ -255,7 +255,7 @@ def ranks(scores: pd.DataFrame) -> pd.DataFrame:
         One row for each (model, language, pooling, scenario, item) with `rank` (ties share the mean of their places)
         and `candidates`, how many there were.
     """
-    query = [*STUDY, "scenario", "item"]
+    query = ITEM
     cosines = scores.groupby(query, sort=False)["cosine"]
     placed = scores.assign(rank=cosines.rank(ascending=False), candidates=cosines.transform("size"))
     strong = _is_own(scores) & scores["candidate"].eq("strong")
@@ -280,7 +280,7 @@ def beaten(scores: pd.DataFrame) -> pd.DataFrame:
         strong = rows[rows["own"] & rows["candidate"].eq("strong")]
         share = _below(across, strong["cosine"]) / len(across) if len(across) else np.nan
         tables.append(strong[["scenario", "item"]].assign(**dict(zip(STUDY, study, strict=True)), auc_all=share))
-    return pd.concat(tables, ignore_index=True)[[*STUDY, "scenario", "item", "auc_all"]]
+    return pd.concat(tables, ignore_index=True)[[*ITEM, "auc_all"]]
 
 
 def measures(scores: pd.DataFrame) -> pd.DataFrame:
