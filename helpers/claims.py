@@ -227,11 +227,13 @@ class Table:
         return page(rows)
 
 
-STYLE = (
-    "<style>table.claims{width:100%;border-collapse:collapse;font-size:13px}"
-    "table.claims th,table.claims td{text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere;"
-    "padding:.4rem .5rem}table.claims td:nth-child(2),table.claims td:last-child{min-width:12rem}"
-    "table.claims ul{margin:0;padding-left:1rem}.verdict{white-space:nowrap;font-weight:bold}</style>"
+STYLE = (  # JupyterLab gives all columns of a table the same width, and aligns them to the right
+    "<style>table.claims{width:100%;table-layout:fixed;border-collapse:collapse;font-size:13px}"
+    "table.claims :is(th,td){text-align:left!important;vertical-align:top;white-space:normal;overflow-wrap:anywhere;"
+    "padding:.4rem .5rem}table.claims ul{margin:0;padding-left:1rem}.verdict{font-weight:bold}"
+    "table.claims th:nth-child(1){width:2.4rem}table.claims th:nth-child(2){width:23%}"
+    "table.claims th:nth-child(3){width:10%}table.claims th:nth-child(4){width:25%}"
+    "table.claims th:nth-child(5){width:6rem}</style>"
 )
 
 
@@ -261,7 +263,7 @@ def row(
         why: The explanation, as HTML.
         data: The row's data attributes.
     """
-    lines = [f"{inline(measured)} {MARKS[holds]}" for measured, holds in settings]
+    lines = [f"{inline(measured)}\N{NO-BREAK SPACE}{MARKS[holds]}" for measured, holds in settings]
     shown = lines[0] if len(lines) == 1 else "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
     attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
     columns = (f"<strong>{id}</strong>", claim, inline(claimed), shown if lines else "", badge(verdict), why)

@@ -38,7 +38,8 @@ from helpers.weights import SOURCES, NotOnThisPlatform, WeightsError, unpack
 WORKERS = 2
 SECONDS_A_CELL = 900
 STARTS = 3  # of a kernel, before a notebook counts as failed
-RESERVED = {"explore", "report", "reproduce", "test", "verify"}  # folders of build/ that no study may take
+REPORT = "report"
+RESERVED = {"explore", REPORT, "reproduce", "test", "verify"}  # folders of build/ that no study may take
 KERNEL_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -237,10 +238,10 @@ def report(place: Path, target: Path) -> Path:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    entries = []
+    entries, own = [], {path.stem for path in notebooks(place)}
     for path in tqdm(notebooks(place), desc="Rendering", unit="page", leave=False, disable=None):
         page, _ = exporter.from_filename(str(path))
-        page = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', page)
+        page = re.sub(r'href="(\d\d_\w+)\.ipynb', lambda link: f'href="{_page(link[1], own)}', page)
         (partial / f"{path.stem}.html").write_text(page, encoding="utf-8")
         entries.append((path.stem, about(path)["question"]))
     for folder in ("data/results", "figures"):
@@ -250,6 +251,11 @@ def report(place: Path, target: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
     return target / "index.html"
+
+
+def _page(name: str, own: set[str]) -> str:
+    """Returns where a notebook's page lies: in this report or, where a study left it out, in that of all notebooks."""
+    return f"{name}.html" if name in own else f"../../{REPORT}/{name}.html"
 
 
 def _index(folder: Path, entries: list[tuple[str, str]]) -> str:
@@ -281,7 +287,7 @@ def reproduce(model: str, language: str, scenarios: str, device: str) -> None:
     readme.check(place)  # before anything is published: does it still hold?
     published = publish(place, paths) + readme.update(ROOT)
     _table(done, place)
-    page = report(ROOT, BUILD / "report")
+    page = report(ROOT, BUILD / REPORT)
     print(f"Published: {', '.join(map(str, published)) or 'nothing, all of it agrees with what is there'}")
     print(f"Report: {page.relative_to(ROOT)}")
 
@@ -308,7 +314,7 @@ def _study(own: dict[str, str]) -> None:
     given = own.keys() - {"DEVICE"}
     paths = [path for path in notebooks() if about(path).get("study") and (not given or given & _takes(path))]
     done = _run_all(paths, place, own, device, workers)
-    page = report(place, place / "report")
+    page = report(place, place / REPORT)
     shutil.rmtree(target, ignore_errors=True)
     place.replace(target)
     _table(done, target)

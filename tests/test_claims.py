@@ -164,7 +164,7 @@ def test_a_second_check_replaces_the_first_and_is_shown_again(trial: Trial) -> N
 def test_what_is_shown_is_escaped_and_marked(trial: Trial) -> None:
     trial.check("A8", {"<b>": 0.5, "mean": 1.0}, claimed=1.0, because="`<i>` & more.", source="its <card>")
     page = trial.show()._repr_html_()
-    assert "<li>&lt;b&gt;: 0.500 ✗</li><li>mean: 1.000 ✓</li>" in page
+    assert "<li>&lt;b&gt;: 0.500\N{NO-BREAK SPACE}✗</li><li>mean: 1.000\N{NO-BREAK SPACE}✓</li>" in page
     assert "<code>&lt;i&gt;</code> &amp; more. Source: its &lt;card&gt;." in page
     assert "◐ partly" in page
     trial.check("A8", {"<b>": 0.5, "mean": (1.0, 0.9, 1.1)}, claimed=1.0, because="So it is.")

@@ -106,7 +106,7 @@ def test_size(notebook: NotebookNode) -> None:
     assert 20 <= len(notebook.cells) - len(lengths[True]) <= 45
     assert max(lengths[True] + lengths[False]) <= 25
     assert sum(lengths[False]) <= 150
-    assert sum(lengths[True]) <= 90
+    assert sum(lengths[True]) <= 140
 
 
 def test_code_is_introduced(notebook: NotebookNode) -> None:

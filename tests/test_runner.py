@@ -197,14 +197,17 @@ def test_a_warning_is_not_published(lab: Path, tmp_path: Path) -> None:
 def test_report_links_pages_and_loads_nothing_from_elsewhere(lab: Path, tmp_path: Path) -> None:
     paths = [add(lab, "01_a", "1 + 1"), add(lab, "02_b", "2")]
     notebook = nbformat.read(paths[0], as_version=4)
-    notebook.cells.append(new_markdown_cell("[next](02_b.ipynb)"))
+    notebook.cells.append(new_markdown_cell("[next](02_b.ipynb#cell-id=02-1) and [not here](03_c.ipynb)"))
     notebook.cells.append(new_markdown_cell("<details><summary>Hint</summary>\n\n- look\n\n</details>"))
     nbformat.write(notebook, paths[0])
     shutil.copytree(lab / "notebooks", tmp_path / "place/notebooks")
     index = runner.report(tmp_path / "place", tmp_path / "report")
     assert 'href="01_a.html"' in index.read_text(encoding="utf-8")
     page = (tmp_path / "report/01_a.html").read_text(encoding="utf-8")
-    assert 'href="02_b.html"' in page
+    assert 'href="02_b.html#cell-id=02-1"' in page
+    assert 'href="../../report/03_c.html"' in page
+    first = nbformat.read(paths[0], as_version=4).cells[0].id
+    assert f'id="cell-id={first}"' in page, "the ledger links to cells"
     assert re.search(r"<summary>Hint</summary>\s*<ul>\s*<li>look</li>\s*</ul>\s*</details>", page), "hints stay folded"
     assert not any(f'{attribute}="http' in page for attribute in ("src", "link href"))
 
