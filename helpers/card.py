@@ -8,12 +8,14 @@ from html import escape
 
 import pandas as pd
 
+from helpers import thresholds
 from helpers.diagnosis import Report
 from helpers.paths import output
 from helpers.scenarios import LANGUAGES
 from helpers.scores import RECIPE, SIGNIFICANT, among
 
 CHANCE = 0.5
+AIMS = {"precision": 0.9, "recall": 0.9}  # of the thresholds
 CODE = re.compile("`([^`]+)`")
 UNSOUND = "Do not use it: the doctor calls each of its poolings unsound."
 STYLE = (
@@ -42,6 +44,8 @@ class Card:
         as_good: The poolings that the paired test cannot tell from the best one, the best one first. A close relative
             is told apart at a smaller gap than one that differs item by item.
         declared: What the model's own `encode` computes, as measured.
+        thresholds: For each of the `AIMS`, what `thresholds.find` found for the pooling that the advice names first,
+            shares to two decimals; empty where the advice is not to use the model.
         warnings: What these items do not show, and what the doctor found.
     """
 
@@ -53,6 +57,7 @@ class Card:
     runner_up: dict[str, str | float] | None
     as_good: list[str]
     declared: list[str]
+    thresholds: list[dict[str, str | float]]
     warnings: list[str]
 
 
@@ -62,6 +67,7 @@ def make(
     tests: pd.DataFrame,
     chosen: pd.Series,
     report: Report,
+    cosines: pd.DataFrame,
     doubts: Sequence[str] = (),
 ) -> Card:
     """Makes the card of a study.
@@ -72,6 +78,7 @@ def make(
         tests: From `scores.paired`, the measure `auc`, each of these poolings with each.
         chosen: From `scores.chosen`, of the same measure.
         report: What the doctor found in the model.
+        cosines: From `scores.score`, of each of these poolings, to choose thresholds on.
         doubts: What is wrong with the items, from `audit.doubts`.
     """
     unsound = [row["pooling"] for row in report.poolings if row["verdict"] == "unsound"]
@@ -90,6 +97,7 @@ def make(
     verdicts = {row["pooling"]: row["verdict"] for row in report.poolings}
     own = [name for name in as_good if name == RECIPE or verdicts.get(name) in ("declared", "default")]
     own = own if len(declared) < 2 else [name for name in own if name == RECIPE]  # two in one vector are no single one
+    usable = not sound.empty and first["auc_low"] > CHANCE
     interval = {"auc": float(first["auc"]), "low": float(first["auc_low"]), "high": float(first["auc_high"])}
     return Card(
         model=study[0],
@@ -100,6 +108,7 @@ def make(
         runner_up=runner_up,
         as_good=as_good,
         declared=declared,
+        thresholds=_thresholds(among(cosines, [study]), [*own, *as_good][0]) if usable else [],
         warnings=[*doubts, *_doubts(first, report), *report.problems, *report.warnings],
     )
 
@@ -128,6 +137,14 @@ def _advice(first: pd.Series, as_good: Sequence[str], own: Sequence[str], declar
     return f"On these items, read it by {as_good[0]}; {others}.{against}"
 
 
+def _thresholds(cosines: pd.DataFrame, pooling: str) -> list[dict[str, str | float]]:
+    rows = cosines[cosines["pooling"] == pooling]
+    found = pd.concat([thresholds.find(rows, **{aim: target}) for aim, target in AIMS.items()])
+    shares = [name for name in found if name.startswith(("precision", "recall"))]
+    kept = ["pooling", "aim", "target", "base_rate", *(name for name in found if name.startswith("threshold"))]
+    return found.round(dict.fromkeys([*shares, "weak"], 2))[[*kept, *shares, "weak", "note"]].to_dict("records")
+
+
 def _doubts(first: pd.Series, report: Report) -> list[str]:
     doubts = []
     if pd.isna(first["auc_low"]):
@@ -138,7 +155,10 @@ def _doubts(first: pd.Series, report: Report) -> list[str]:
             f"against weak {first['auc_weak']:.2f}): topic and shared words outweigh the meaning."
         )
     if report.recipe.get("prompts"):
-        doubts.append("Measured without its prompts: where you use them, the order of the poolings may be another.")
+        doubts.append(
+            "Measured without its prompts: where you use them, the order of the poolings may be another, and the "
+            "thresholds are."
+        )
     return doubts
 
 
@@ -178,6 +198,10 @@ def _section(card: Card) -> str:
         )
         p = "p < 0.001" if other["p_holm"] < 0.001 else f"p = {other['p_holm']:.3f}"
         lines["runner-up"] = f"{other['pooling']}: AUC {other['auc']:.3f}, {gap}, {p} (Holm)"
+    lines |= {
+        f"for {row['aim']} {row['target']:g}": f"{row['pooling']}: {thresholds.sentence(row)}"
+        for row in card.thresholds
+    }
     lines["not told apart"] = ", ".join(card.as_good)
     lines["its encode takes"] = " + ".join(card.declared) or "unknown"
     facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in lines.items())
@@ -197,6 +221,8 @@ def _positive(value: float) -> float:
 def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
     if isinstance(value, float):
         return _positive(value) if value == value else None
     return value

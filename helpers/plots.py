@@ -644,6 +644,260 @@ def plot_power(power: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axe
     return ax
 
 
+def plot_verdicts(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws how many claims got which verdict, a bar for each verdict, its parts being the articles.
+
+    `counts` has the verdicts as its index, and a column of whole numbers for each article, as `ledger.counts` makes it.
+    """
+    ax = ax or plt.subplots(figsize=(7.5, 3.6))[1]
+    counts = counts[counts.sum(axis=1) > 0]
+    left = np.zeros(len(counts))
+    for (article, numbers), hatch, colour in zip(counts.items(), HATCHES, COLOURS, strict=False):
+        bars = ax.barh(counts.index, numbers, left=left, color=colour, hatch=hatch, edgecolor="white", label=article)
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        ax.bar_label(bars, [number or "" for number in numbers], label_type="center", fontsize=9, bbox=paper)
+        left += numbers.to_numpy()
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.grid(True, axis="x")
+    ax.set(xlabel="claims")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def plot_finding(settings: pd.DataFrame, claimed: float | None = None, ax: Axes | None = None) -> Axes:
+    """Draws what was measured in each setting of a claim, with its interval, and a dashed line where it was claimed.
+
+    A filled dot stands where the claim holds, a cross where it fails, and an open dot where that is undecided.
+
+    Args:
+        settings: Rows with `setting`, `measured`, `low`, `high` and `holds`, as `ledger.numbers` makes them.
+        claimed: The number that the article gives, if it gives one.
+        ax: Where to draw.
+    """
+    ax = ax or plt.gca()
+    styles = {
+        "yes": {"marker": "o", "color": COLOURS[0]},
+        "no": {"marker": "X", "color": COLOURS[4]},
+        "undecided": {"marker": "o", "color": COLOURS[6], "markerfacecolor": "white"},
+    }
+    for place, row in enumerate(settings.itertuples()):
+        ax.plot([row.low, row.high], [place, place], color=styles[row.holds]["color"])
+        ax.plot(row.measured, place, linestyle="", markersize=7, **styles[row.holds])
+    if claimed is not None:
+        ax.axvline(claimed, color="black", linestyle="--", linewidth=1)
+        ax.annotate("claimed", (claimed, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+    ax.set_yticks(range(len(settings)), [fill(name, 44) for name in settings["setting"]], fontsize=8)
+    ax.set(ylim=(len(settings) - 0.5, -0.5))
+    ax.grid(False, axis="y")
+    ax.grid(True, axis="x")
+    return ax
+
+
+def plot_bands(bands: pd.DataFrame) -> Axes:
+    """Draws how the pairs of each kind are shared out among bands of cosines: a panel for each kind of candidate.
+
+    Args:
+        bands: From `thresholds.bands`; the bars stand in its order, and the bands after `candidate`.
+
+    Returns:
+        The first panel's axes.
+    """
+    rows = bands.assign(row=_study_rows(bands))
+    names = list(bands.columns[bands.columns.get_loc("candidate") + 1 :])
+    size = (9.6, 1.5 + 0.27 * rows["row"].nunique())
+    axes = plt.subplots(1, len(CANDIDATES), figsize=size, sharey=True)[1]
+    looks = list(zip(plt.get_cmap("cividis")(np.linspace(1, 0, len(names))), HATCHES, strict=False))
+    for ax, candidate in zip(axes, CANDIDATES, strict=True):
+        shares = rows[rows["candidate"] == candidate].set_index("row")[names]
+        ends = shares.cumsum(axis=1)
+        for name, (colour, hatch) in zip(names, looks, strict=True):
+            look = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.5, "label": name}
+            ax.barh(shares.index, shares[name], left=ends[name] - shares[name], **look)
+        ax.set_title(f"{candidate} pairs", weight="normal", fontsize=10)
+        ax.set(xlim=(0, 1), xlabel="share of the pairs")
+        ax.grid(False)
+    axes[0].invert_yaxis()
+    axes[-1].legend(title="cosine", loc="upper left", bbox_to_anchor=(1, 1))
+    return axes[0]
+
+
+def plot_ranges(ranges: pd.DataFrame, edges: Sequence[float], ax: Axes | None = None) -> Axes:
+    """Draws where the cosines of each study and pooling lie: a thin line for most, a thick one for the middle half.
+
+    Args:
+        ranges: One row for each study, pooling and `kind` ("random" and another) with the quantiles 0.01, 0.25, 0.5,
+            0.75 and 0.99 as columns.
+        edges: Cosines at which dashed lines stand.
+        ax: Where to draw; by default a figure of its own.
+    """
+    rows = ranges.assign(row=_study_rows(ranges))
+    places = {name: place for place, name in enumerate(rows["row"].unique())}
+    ax = ax or plt.subplots(figsize=(9.6, 1.3 + 0.34 * len(places)))[1]
+    looks = dict(zip(rows["kind"].unique(), (("#777777", "v", 0.17), ("#0072B2", "^", -0.17)), strict=True))
+    for kind, (colour, marker, aside) in looks.items():
+        some = rows[rows["kind"] == kind]
+        height = some["row"].map(places) + aside
+        ax.hlines(height, some[0.01], some[0.99], colour, linewidth=1)
+        ax.hlines(height, some[0.25], some[0.75], colour, linewidth=4)
+        ax.plot(some[0.5], height, marker, color=colour, markersize=7, markeredgecolor="white", label=f"{kind} pairs")
+    for edge in edges:
+        ax.axvline(edge, color="#D55E00", linestyle="--", linewidth=1)
+        ax.text(edge, -0.75, f"{edge:g}", color="#D55E00", ha="center", va="bottom", fontsize=9)
+    ax.set_yticks(range(len(places)), places)
+    ax.set(ylim=(len(places) - 0.5, -0.7), xlabel="cosine: 98 % of the pairs, the middle half, the median")
+    ax.grid(False)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def plot_precision_recall(curves: Mapping[str, pd.DataFrame], floors: Sequence[float]) -> Axes:
+    """Draws precision over recall with its 95 % interval: a panel for each question, a line for each study.
+
+    Args:
+        curves: Tables from `thresholds.curve`, one pooling for each study, by the panel's title.
+        floors: The base rate of each panel, which is what guessing gets.
+
+    Returns:
+        The first panel's axes.
+    """
+    axes = plt.subplots(1, len(curves), figsize=(9.6, 3.9), sharey=True, squeeze=False)[1][0]
+    for ax, (title, table), floor in zip(axes, curves.items(), floors, strict=True):
+        for place, (name, rows) in enumerate(table.groupby(_study_rows(table), sort=False)):
+            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+            ax.fill_between(rows["recall"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+            ax.plot(rows["recall"], rows["precision"], color=colour, marker=marker, markevery=(4, 10), label=name)
+        ax.axhline(floor, color="black", linestyle="--", linewidth=1)
+        ax.set_title(title, weight="normal", fontsize=10)
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall")
+    axes[0].set_ylabel("precision")
+    axes[0].legend(loc="lower left")
+    return axes[0]
+
+
+def plot_reliability(tables: Mapping[str, pd.DataFrame]) -> Axes:
+    """Draws what was said against what was so: a panel for each table from `calibration.reliability`, by its title.
+
+    Returns:
+        The first panel's axes.
+    """
+    axes = plt.subplots(1, len(tables), figsize=(9.6, 4.2), sharey=True, squeeze=False)[1][0]
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        ax.axline((0, 0), slope=1, color="black", linestyle="--", linewidth=1)
+        for place, (name, rows) in enumerate(table.groupby(_study_rows(table), sort=False)):
+            look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "markersize": 6}
+            ends = [rows["seen"] - rows["low"], rows["high"] - rows["seen"]]
+            ax.errorbar(rows["said"], rows["seen"], ends, linewidth=1, elinewidth=1, alpha=0.8, label=name, **look)
+        ax.set_title(title, weight="normal", fontsize=10)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="probability said, mean of a bin")
+    axes[0].set_ylabel("share of strong pairs seen, 95 % interval")
+    axes[-1].legend(loc="lower right")
+    return axes[0]
+
+
+def plot_transfer(moves: pd.DataFrame, precision: float) -> Axes:
+    """Draws what becomes of thresholds elsewhere: a panel for each currency, a mark for each threshold and place.
+
+    Args:
+        moves: One row for each with `currency`, `move` (how far from home), and which share of the pairs passes,
+            `unrelated` and `strong`.
+        precision: The line on which as many strong as unrelated pairs in all would give this precision.
+
+    Returns:
+        The first panel's axes.
+    """
+    currencies, kinds = moves["currency"].unique(), list(moves["move"].unique())
+    axes = plt.subplots(1, len(currencies), figsize=(9.6, 3.7), sharey=True, squeeze=False)[1][0]
+    for ax, currency in zip(axes, currencies, strict=True):
+        ax.plot([0, (1 - precision) / precision], [0, 1], color="black", linestyle="--", linewidth=1)
+        for place, kind in enumerate(kinds):
+            some = moves[(moves["currency"] == currency) & (moves["move"] == kind)]
+            look = {"color": COLOURS[place], "markersize": 5 + place, "label": kind, "clip_on": False}
+            hollow = {"markerfacecolor": "none", "alpha": 0.6} if place else {}
+            ax.plot(some["unrelated"], some["strong"], MARKERS[place], **look, **hollow)
+        ax.set_title(currency, weight="normal", fontsize=10)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="share of unrelated pairs that pass")
+    axes[0].set_ylabel("share of strong pairs that pass")
+    axes[-1].legend(title="the threshold comes from", loc="lower right")
+    return axes[0]
+
+
+def plot_lines(
+    table: pd.DataFrame, x: str, line: str, xlabel: str, ylabels: Mapping[str, str], scale: str = "log"
+) -> Axes:
+    """Draws lines with their 95 % bands: a row of panels for each measure, a panel for each model and language.
+
+    Args:
+        table: One row for each mark with `model`, `language`, `measure`, `value`, `low` and `high`.
+        x: Its column with the place on the x axis.
+        line: Its column with the line's name. Lines whose names agree up to a comma share a colour and a marker; what
+            follows the comma decides the dashes.
+        xlabel: What x is.
+        ylabels: What each measure is called.
+        scale: `log` or, where x begins at 0, `symlog`.
+
+    Returns:
+        The first panel's axes.
+    """
+    studies, names = dict(list(table.groupby(["model", "language"], sort=False))), list(dict.fromkeys(table[line]))
+    families, kinds = (list(dict.fromkeys(name.partition(", ")[part] for name in names)) for part in (0, 2))
+    size = {"figsize": (0.6 + 4.5 * max(len(studies), 1), 3.3 * len(ylabels)), "squeeze": False, "sharex": "col"}
+    axes = plt.subplots(len(ylabels), max(len(studies), 1), **size)[1]
+    for (row, measure), (column, study) in product(enumerate(ylabels), enumerate(studies)):
+        ax, rows = axes[row, column], studies[study]
+        for name, marks in rows[rows["measure"] == measure].groupby(line, sort=False):
+            family, _, kind = name.partition(", ")
+            place, colour = families.index(family), f"C{families.index(family)}"
+            look = {"marker": MARKERS[place % len(MARKERS)], "markersize": 6, "color": colour, "label": name}
+            first = kinds.index(kind) == 0
+            ax.plot(marks[x], marks["value"], "-" if first else "--", markerfacecolor=colour if first else "w", **look)
+            ax.fill_between(marks[x], marks["low"], marks["high"], color=colour, alpha=0.12, linewidth=0)
+        ax.set_xscale(scale, base=2, **({"linthresh": 1} if scale == "symlog" else {}))
+        ax.xaxis.set_major_formatter("{x:.0f}")
+        ax.set(xlabel=xlabel if row == len(ylabels) - 1 else "", ylabel="" if column else ylabels[measure])
+        ax.set_title("" if row else study_title(*study), weight="normal", fontsize=10)
+    axes[0, 0].legend(fontsize=9)
+    return axes[0, 0]
+
+
+def plot_effects(effects: pd.DataFrame, row: str, mark: str, xlabel: str) -> Axes:
+    """Draws values with their 95 % intervals, a panel for each model and language, and a line at zero.
+
+    Args:
+        effects: One row for each value with `model`, `language`, `value`, `low` and `high`.
+        row: Its column with the name of the row.
+        mark: Its column that decides colour and marker.
+        xlabel: What the values are.
+
+    Returns:
+        The first panel's axes.
+    """
+    studies = dict(list(effects.groupby(["model", "language"], sort=False)))
+    rows, marks = (list(dict.fromkeys(effects[name])) for name in (row, mark))
+    size = {"figsize": (1.8 + 3.9 * len(studies), 1.1 + 0.42 * len(rows)), "squeeze": False}
+    axes = plt.subplots(1, len(studies), sharey=True, **size)[1][0]
+    for ax, (study, panel) in zip(axes, studies.items(), strict=True):
+        for place, name in enumerate(marks):
+            some = panel[panel[mark] == name]
+            heights = some[row].map(rows.index) + (place - (len(marks) - 1) / 2) * 0.6 / len(marks)
+            ax.hlines(heights, some["low"], some["high"], f"C{place}", linewidth=2)
+            ax.plot(some["value"], heights, MARKERS[place], color=f"C{place}", markersize=7, label=name)
+        ax.axvline(0, color="black", linewidth=1)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+        ax.set_title(study_title(*study), weight="normal", fontsize=10)
+        ax.locator_params(axis="x", nbins=6)
+        ax.grid(True, axis="x")
+        ax.grid(False, axis="y")
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return axes[0]
+
+
+def _study_rows(table: pd.DataFrame) -> pd.Series:
+    """Returns a short name for each row of a table with `model`, `language` and `pooling`."""
+    return table["model"] + " (" + table["language"] + "), " + table["pooling"]
+
+
 def _panels(studies: Sequence[tuple[str, str]], size: tuple[float, float]) -> dict[tuple[str, str], Axes]:
     """Returns axes for the first four studies, two in a row of `size`, with the studies as their titles."""
     rows = (min(len(studies), 4) + 1) // 2

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import card, scores
+from helpers import card, scores, thresholds
 from helpers.diagnosis import Report
 
 STUDY = ("m", "en")
@@ -56,13 +56,29 @@ TESTS = comparisons(
 CHOSEN = chosen(cls=0.0, mean=0.75, max=0.25)
 
 
+def cosines(items: int = 40, poolings: tuple[str, ...] = ("cls", "mean", "max")) -> pd.DataFrame:
+    """Makes a score table in which each pooling has a scale of its own."""
+    drawn = np.random.default_rng(0).normal(size=(items, 3)) / 10 + [0.4, 0.2, 0]
+    rows = [
+        (*STUDY, pooling, True, "s", str(item), candidate, place + value)
+        for place, pooling in enumerate(poolings)
+        for item, values in enumerate(drawn)
+        for candidate, value in zip(scores.CANDIDATES, values, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=scores.COLUMNS)
+
+
+COSINES = cosines()
+
+
 def make(
     table: pd.DataFrame = SUMMARY,
     compared: pd.DataFrame = TESTS,
     shares: pd.Series = CHOSEN,
     found: Report | None = None,
+    table_of_cosines: pd.DataFrame = COSINES,
 ) -> card.Card:
-    return card.make(STUDY, table, compared, shares, found or report())
+    return card.make(STUDY, table, compared, shares, found or report(), table_of_cosines)
 
 
 def test_best_and_runner_up_by_hand() -> None:
@@ -142,7 +158,9 @@ def test_the_declared_pooling_is_kept_unless_another_is_clearly_better() -> None
 def test_the_models_own_recipe_counts_as_declared() -> None:
     names = {"max": scores.RECIPE}
     compared = TESTS.rename(index={"max − mean": f"{scores.RECIPE} − mean", "max − cls": f"{scores.RECIPE} − cls"})
-    made = make(SUMMARY.replace({"pooling": names}), compared, CHOSEN.rename(index=names))
+    own = COSINES.replace({"pooling": names})
+    made = make(SUMMARY.replace({"pooling": names}), compared, CHOSEN.rename(index=names), table_of_cosines=own)
+    assert {row["pooling"] for row in made.thresholds} == {scores.RECIPE}
     assert made.runner_up["pooling"] == scores.RECIPE
     assert made.advice.startswith("Read it by encode_query and encode_document: ")
 
@@ -172,7 +190,7 @@ def test_a_weak_candidate_that_is_mostly_closer_is_said_where_the_model_is_of_us
 
 def test_doubts_about_the_items_and_what_the_doctor_found_stand_on_the_card() -> None:
     found = report(problems=["It hears one token."], warnings=["Its limit is short.", "It is old."])
-    made = card.make(STUDY, SUMMARY, TESTS, CHOSEN, found, ["9 items are few."])
+    made = card.make(STUDY, SUMMARY, TESTS, CHOSEN, found, COSINES, ["9 items are few."])
     assert made.warnings == ["9 items are few.", "It hears one token.", "Its limit is short.", "It is old."]
 
 
@@ -194,7 +212,7 @@ def test_the_tables_of_scores_make_a_card() -> None:
     table = pd.DataFrame(rows, columns=scores.COLUMNS)
     each = scores.measures(table)
     summarised, compared = scores.summary(table), scores.paired(each, ["cls", "mean", "max"])
-    made = make(summarised, compared, scores.chosen(each["auc"]))
+    made = make(summarised, compared, scores.chosen(each["auc"]), table_of_cosines=table)
     aucs = summarised.set_index("pooling")["auc"]
     assert [made.best["pooling"], made.runner_up["pooling"]] == ["mean", "max"]
     assert made.best["auc"] == aucs["mean"]
@@ -202,6 +220,34 @@ def test_the_tables_of_scores_make_a_card() -> None:
     assert made.runner_up["difference"] == pytest.approx(aucs["mean"] - aucs["max"])
     assert 0 < made.runner_up["low"] < made.runner_up["difference"] < made.runner_up["high"]
     assert made.as_good == ["mean"]
+    best = table[table["pooling"] == "mean"]
+    for row, aim in zip(made.thresholds, ("precision", "recall"), strict=True):
+        found = thresholds.find(best, **{aim: 0.9}).iloc[0]
+        assert [row["pooling"], row["aim"], row["target"], row["base_rate"]] == ["mean", aim, 0.9, 0.5]
+        assert row["threshold"] == found["threshold"]
+        assert [row["precision"], row["recall"]] == found[["precision", "recall"]].astype(float).round(2).tolist()
+
+
+def test_the_thresholds_are_those_of_the_pooling_that_is_advised() -> None:
+    for found, advised in ((report(), "mean"), (report(["max"]), "max"), (report(["cls"]), "mean")):
+        made = make(found=found)
+        assert f"ead it by {advised}" in made.advice
+        assert [row["pooling"] for row in made.thresholds] == [advised] * 2
+        place = ["cls", "mean", "max"].index(advised)
+        assert all(place < row["threshold"] < place + 1 for row in made.thresholds)
+
+
+def test_where_nothing_is_recommended_there_is_no_threshold() -> None:
+    assert make(found=report(unsound=("cls", "mean", "max"))).thresholds == []
+    assert make(SUMMARY.assign(auc_low=0.5)).thresholds == []
+    assert make(SUMMARY.assign(auc_low=np.nan)).thresholds == []
+
+
+def test_a_card_says_why_it_has_no_threshold() -> None:
+    made = make(table_of_cosines=cosines(items=6))
+    assert [row["note"][:23] for row in made.thresholds] == ["6 items are too few to "] * 2
+    assert "6 items are too few to choose on" in card.to_html([made])
+    assert strict(card.to_json([made]))[0]["thresholds"][0]["threshold"] is None
 
 
 def test_one_pooling_alone_makes_a_card() -> None:
@@ -218,8 +264,9 @@ def test_a_recipe_that_the_doctor_calls_unsound_is_never_recommended() -> None:
     names = {"mean": scores.RECIPE}
     compared = TESTS.rename(index={"mean − cls": f"{scores.RECIPE} − cls", "max − mean": f"max − {scores.RECIPE}"})
     arguments = SUMMARY.replace({"pooling": names}), compared, CHOSEN.rename(index=names)
-    assert make(*arguments).best["pooling"] == scores.RECIPE
-    assert make(*arguments, report(problems=["It hears one token."])).best["pooling"] == "max"
+    own = COSINES.replace({"pooling": names})
+    assert make(*arguments, table_of_cosines=own).best["pooling"] == scores.RECIPE
+    assert make(*arguments, report(problems=["It hears one token."]), own).best["pooling"] == "max"
 
 
 def test_one_of_several_declared_poolings_is_not_the_declared_recipe() -> None:
@@ -252,6 +299,9 @@ def strict(text: str) -> list[dict[str, Any]]:
 
 def test_json_holds_every_attribute_to_three_decimals() -> None:
     (found,) = strict(card.to_json([make(SUMMARY.assign(auc=[0.7, 0.912345, 0.88]))]))
+    first, _ = found.pop("thresholds")
+    assert first["pooling"] == "mean"
+    assert first["threshold"] == round(first["threshold"], 3)
     assert found == {
         "model": "m",
         "language": "en",
@@ -281,6 +331,7 @@ def test_html_names_every_fact() -> None:
     text = unescape(re.sub("<[^>]*>", " ", card.to_html([made]).removeprefix(card.STYLE)))
     facts = ["m, English", made.advice, "mean: AUC 0.900 (0.850 to 0.950)", "75%", "40 items"]
     facts += ["max: AUC 0.880", "0.020 (-0.010 to 0.060)", "p = 0.300", "mean, max", "cls + max"]
+    facts += ["for precision 0.9", "for recall 0.9", f"mean: {thresholds.sentence(made.thresholds[0])}"]
     facts += ["It hears one token.", "Its limit is short."]
     assert [fact for fact in facts if fact not in text] == []
     assert "unknown" in card.to_html([make()])  # what its encode takes
@@ -291,12 +342,13 @@ def test_html_escapes_whatever_it_is_given() -> None:
     compared = TESTS.rename(index={"m": evil, "max − mean": f"{evil} − mean", "max − cls": f"{evil} − cls"})
     table = SUMMARY.replace({"model": {"m": evil}, "pooling": {"max": evil}})
     found = report([evil], warnings=[evil], problems=[evil])
-    made = card.make((evil, "en"), table, compared, CHOSEN.rename(index={"m": evil, "max": evil}), found)
+    own = COSINES.replace({"model": {"m": evil}, "pooling": {"max": evil}})
+    made = card.make((evil, "en"), table, compared, CHOSEN.rename(index={"m": evil, "max": evil}), found, own)
     assert made.runner_up["pooling"] == evil
     text = card.to_html([made])
     assert "<script" not in text
-    # model, advice, runner-up, as good, what its encode takes, problem and warning
-    assert text.count("&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;&amp;") == 7
+    # model, advice, runner-up, two thresholds, as good, what its encode takes, problem and warning
+    assert text.count("&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;&amp;") == 9
 
 
 def test_html_holds_each_card_once_and_well_formed() -> None:
