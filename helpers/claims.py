@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import nbformat
 import pandas as pd
@@ -32,7 +33,8 @@ COLUMNS = ["id", "article", "section", "where", "claim", "notebook", "provisiona
 EVIDENCE = ["id", "verdict", "claimed", "setting", "measured", "low", "high", "holds", "because", "source", "model"]
 OUTCOMES = {True: "yes", False: "no", None: "undecided"}
 MARKS = {"yes": "✓", "no": "✗", "undecided": "?"}
-HEAD = ("", "claim", "claimed", "measured here", "verdict", "why")
+HEAD = ("", "claim", "measured here", "verdict", "why")
+NOTHING = "Nothing that can be settled with this model."
 QWEN3 = re.compile(r"qwen3-embedding-\d", re.IGNORECASE)
 
 Value = bool | int | float | str
@@ -212,7 +214,7 @@ class Table:
     findings: Sequence[Finding]
 
     def __repr__(self) -> str:
-        lines = []
+        lines = [] if self.findings else [NOTHING]
         for one in self.findings:
             lines.append(f"{one.id}  {one.verdict}: {one.claim}")
             lines += [f"    {setting} → {OUTCOMES[setting.holds]}" for setting in one.settings]
@@ -224,16 +226,15 @@ class Table:
             settings = [(str(setting), OUTCOMES[setting.holds]) for setting in one.settings]
             why = inline(explanation(one.because, one.source))
             rows += row(one.id, inline(one.claim), one.claimed, settings, one.verdict, why)
-        return page(rows)
+        return page(rows) if rows else f"<p>{NOTHING}</p>"
 
 
 STYLE = (  # JupyterLab gives all columns of a table the same width, and aligns them to the right
     "<style>table.claims{width:100%;table-layout:fixed;border-collapse:collapse;font-size:13px}"
     "table.claims :is(th,td){text-align:left!important;vertical-align:top;white-space:normal;overflow-wrap:anywhere;"
     "padding:.4rem .5rem}table.claims ul{margin:0;padding-left:1rem}.verdict{font-weight:bold}"
-    "table.claims th:nth-child(1){width:2.4rem}table.claims th:nth-child(2){width:23%}"
-    "table.claims th:nth-child(3){width:10%}table.claims th:nth-child(4){width:25%}"
-    "table.claims th:nth-child(5){width:6rem}</style>"
+    "table.claims small{color:#555}table.claims th:nth-child(1){width:2.4rem}table.claims th:nth-child(2){width:27%}"
+    "table.claims th:nth-child(3){width:26%}table.claims th:nth-child(4){width:6rem}</style>"
 )
 
 
@@ -266,7 +267,8 @@ def row(
     lines = [f"{inline(measured)}\N{NO-BREAK SPACE}{MARKS[holds]}" for measured, holds in settings]
     shown = lines[0] if len(lines) == 1 else "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
     attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
-    columns = (f"<strong>{id}</strong>", claim, inline(claimed), shown if lines else "", badge(verdict), why)
+    said = f"<br><small>claimed: {inline(claimed)}</small>" if claimed else ""
+    columns = (f"<strong>{id}</strong>", claim + said, shown if lines else "", badge(verdict), why)
     return f"<tr{attributes}>" + "".join(f"<td>{column}</td>" for column in columns) + "</tr>"
 
 
@@ -328,8 +330,15 @@ def read(path: Path = DATA / "claims.csv") -> pd.DataFrame:
     return table
 
 
-def cells(notebook: Path) -> dict[str, str]:
-    """Returns which cell of a notebook checks which claim: `{claim id: cell id}`, each named in so many letters.
+class Cell(NamedTuple):
+    """Where a claim is checked: the cell's id, and the source of the call."""
+
+    id: str
+    call: str
+
+
+def cells(notebook: Path) -> dict[str, Cell]:
+    """Returns where a notebook checks which claim, by the claim's id, which must stand there in so many letters.
 
     Raises:
         NotebookError: A cell is not Python.
@@ -345,7 +354,7 @@ def cells(notebook: Path) -> dict[str, str]:
         for call in calls:
             name = call.args[0] if call.args else None
             if getattr(call.func, "attr", "") == "check" and isinstance(name, ast.Constant):
-                found[name.value] = cell.id
+                found[name.value] = Cell(cell.id, ast.get_source_segment(cell.source, call))
     return found
 
 

@@ -15,7 +15,7 @@ COLUMNS = [
     *("id", "article", "section", "where", "claim", "verdict", "claimed", "measured", "because", "source", "model"),
     *("notebook", "cell", "provisional", "difference"),
 ]
-STYLE = ".ledger label{margin-right:1rem}.ledger select{max-width:16rem;font:inherit}.ledger small{color:#555}"
+STYLE = ".ledger label{margin-right:1rem}.ledger select{max-width:16rem;font:inherit}"
 
 
 def evidence(folders: Sequence[Path] | None = None) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def collect(claims: pd.DataFrame, evidence: pd.DataFrame, root: Path = ROOT) -> 
             raise ClaimError(f"Claim {claim['id']} has a verdict, but no cell of {names[claim['notebook']]} checks it.")
         kept = {key: first[key] for key in ("verdict", "claimed", "because", "source", "model")}
         measured = "; ".join(f"{shown} [{holds}]" for shown, holds in _settings(own))
-        rows.append(claim | kept | {"measured": measured, "notebook": names[claim["notebook"]], "cell": cell})
+        rows.append(claim | kept | {"measured": measured, "notebook": names[claim["notebook"]], "cell": cell.id})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

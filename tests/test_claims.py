@@ -155,7 +155,7 @@ def test_what_once_held_says_when(trial: Trial) -> None:
 def test_a_second_check_replaces_the_first_and_is_shown_again(trial: Trial) -> None:
     trial.check("A8", False, because="First.")
     assert [one.verdict for one in trial.show().findings] == ["wrong"]
-    assert not trial.show().findings
+    assert (repr(again := trial.show()), again._repr_html_()) == (claims.NOTHING, f"<p>{claims.NOTHING}</p>")
     trial.check("A8", True, because="Second.")
     assert [one.verdict for one in trial.show().findings] == ["confirmed"]
     assert len(trial.findings) == 1
