@@ -60,6 +60,23 @@ WITHOUT = pd.DataFrame(
     [("zh", "length", 0.41, 0.37, 0.45, 0.40, 0.36, 0.44)],
     columns=["language", "baseline", "auc", "auc_low", "auc_high", "auc_weak", "auc_weak_low", "auc_weak_high"],
 )
+TRIAL = pd.DataFrame(
+    [
+        ("E12", "AUC, e5-small en", -0.047, -0.069, -0.026),
+        ("E12", "first of 24, e5-small zh", 0.116, 0.090, 0.142),
+        ("E12", "first of 24, e5-small en", 0.038, 0.015, 0.063),
+        ("E12", "first of 24, minilm en", 0.202, 0.168, 0.237),
+    ],
+    columns=["id", "setting", "measured", "low", "high"],
+)
+LEDGER = pd.DataFrame(
+    [
+        ("A1", "cls_vs_normalized", "It | stands first.", "confirmed"),
+        ("B1", "pooling_tutorial", "It is small.", "wrong"),
+        ("B3", "pooling_tutorial", "4096 numbers.", "wrong"),
+    ],
+    columns=["id", "article", "claim", "verdict"],
+)
 
 
 @pytest.fixture
@@ -78,6 +95,8 @@ def root(tmp_path: Path) -> Path:
     save(tmp_path, COMPARISONS, readme.COMPARISONS)
     save(tmp_path, ITEMS, readme.ITEMS)
     save(tmp_path, WITHOUT, readme.WITHOUT)
+    save(tmp_path, TRIAL, readme.TRIAL)
+    save(tmp_path, LEDGER, readme.LEDGER)
     return tmp_path
 
 
@@ -102,6 +121,7 @@ def test_blocks_are_filled_and_the_rest_is_kept(root: Path) -> None:
     assert "For such a pair the article prints 0.5921.**" in text
     assert "**With 320 items a language" in text
     assert "-0.047 (-0.069 to -0.026) on the same model in English" in text
+    assert "comes first of 24 more often by 0.12, 0.04 and 0.20." in text
     assert "from 0.022 to 0.223 and its AUC from 0.912 to 0.909" in text
     assert "| e5-small (zh) | `mean` | 0.037 (0.020 to 0.050) | 0.92 (0.76 to 1.00) | 4 of 8 |" in text
     assert "| [01_tokens](notebooks/01_tokens.ipynb) | what is a token? | 2 | minilm, e5-small |" in text
@@ -112,7 +132,7 @@ def test_a_part_that_is_gone_is_missed(root: Path) -> None:
     path = root / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("<!-- generated: finding -->", ""), encoding="utf-8")
     assert readme.differences(root) == [
-        "README.md: it must hold each generated part once: finding, scale, decoders, results, notebooks"
+        "README.md: it must hold each generated part once: finding, scale, decoders, results, claims, notebooks"
     ]
 
 
@@ -175,3 +195,21 @@ def test_a_gap_that_centring_leaves_alone_is_refused(root: Path) -> None:
     save(root, SCALE.replace({"delta": {0.223: 0.05}}), readme.SCALE)
     with pytest.raises(readme.FindingError, match="centring no longer moves Δ alone"):
         readme.check(root)
+
+
+def test_verdicts_are_counted_by_article_with_an_example(root: Path) -> None:
+    lines = readme.render(root, "README.md").splitlines()
+    table = [line for line in lines if line.startswith(("| verdict", "| confirmed", "| wrong", "| partly"))]
+    assert table == [
+        "| verdict | first article | second article | such as |",
+        "| confirmed | 1 | 0 | A1: It &#124; stands first. |",
+        "| wrong | 0 | 2 | B3: 4096 numbers. |",
+    ]
+
+
+def test_a_search_that_mean_no_longer_wins_is_refused(root: Path) -> None:
+    changed = TRIAL.copy()
+    changed.loc[3, "low"] = -0.01
+    save(root, changed, readme.TRIAL)
+    with pytest.raises(readme.FindingError, match=r"mean no longer comes first more often \(\('minilm', 'en'\)\)"):
+        readme.scale(root)
