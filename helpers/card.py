@@ -1,7 +1,6 @@
 """The recipe card: how a benchmark says a model should be read, how sure that is, and what to beware of."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -10,13 +9,13 @@ import pandas as pd
 
 from helpers import thresholds
 from helpers.diagnosis import Report
+from helpers.markup import inline
 from helpers.paths import output
 from helpers.scenarios import LANGUAGES
 from helpers.scores import RECIPE, SIGNIFICANT, among
 
 CHANCE = 0.5
 AIMS = {"precision": 0.9, "recall": 0.9}  # of the thresholds
-CODE = re.compile("`([^`]+)`")
 UNSOUND = "Do not use it: the doctor calls each of its poolings unsound."
 STYLE = (
     "<style>.recipe-card{font:15px/1.5 system-ui,sans-serif;max-width:46rem;border:1px solid #bbb;border-radius:8px;"
@@ -205,7 +204,7 @@ def _section(card: Card) -> str:
     lines["not told apart"] = ", ".join(card.as_good)
     lines["its encode takes"] = " + ".join(card.declared) or "unknown"
     facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in lines.items())
-    warnings = "".join("<li>" + CODE.sub(r"<code>\1</code>", escape(warning)) + "</li>" for warning in card.warnings)
+    warnings = "".join(f"<li>{inline(warning)}</li>" for warning in card.warnings)
     title = f"{card.model}, {LANGUAGES[card.language]}"
     return (
         f'<section class="recipe-card"><h3>{escape(title)}</h3><p><strong>{escape(card.advice)}</strong></p>'

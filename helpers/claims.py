@@ -114,8 +114,8 @@ class Trial:
         """Settles a claim by what was measured; a second check of the same claim replaces the first.
 
         A setting is judged by `holds`; without it by whether it equals `claimed`; without that, a bool says itself
-        whether its part of the claim holds. A value with an interval meets `holds` if both of its ends do, fails if
-        neither does, and is undecided otherwise; a `claimed` number must lie in the interval.
+        whether its part of the claim holds. A value with an interval meets `holds` if it and both ends do, fails if
+        none of them does, and is undecided otherwise; a `claimed` number must lie in the interval.
 
         Args:
             id: The claim's id in data/claims.csv.
@@ -134,9 +134,9 @@ class Trial:
             The finding, with its verdict:
 
             - confirmed: it holds in all settings;
-            - partly: it holds in some of them;
+            - partly: it holds in some of them, and fails or stays open in others;
             - wrong: it holds in none; or outdated, if `held` says that it once did;
-            - not transferable: wrong or partly, where `transfers` asks whether it carries over;
+            - not transferable: it fails in any of them, where `transfers` asks whether it carries over;
             - unsupported: every interval leaves it open;
             - needs Qwen3 weights: with `needs_qwen3`, unless the model under study is one;
             - not checkable: with `missing`.
@@ -268,7 +268,7 @@ def row(
     shown = lines[0] if len(lines) == 1 else "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
     attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
     said = f"<br><small>claimed: {inline(claimed)}</small>" if claimed else ""
-    columns = (f"<strong>{id}</strong>", claim + said, shown if lines else "", badge(verdict), why)
+    columns = (f"<strong>{escape(id)}</strong>", claim + said, shown if lines else "", badge(verdict), why)
     return f"<tr{attributes}>" + "".join(f"<td>{column}</td>" for column in columns) + "</tr>"
 
 
@@ -295,7 +295,7 @@ def judge(outcomes: Sequence[bool | None], *, transfers: bool = False, held: boo
         return "confirmed"
     if not any(outcomes) and False not in outcomes:
         return "unsupported"
-    if transfers:
+    if transfers and False in outcomes:
         return "not transferable"
     if any(outcomes):
         return "partly"
@@ -379,6 +379,8 @@ def _settings(
     by_setting = measured if isinstance(measured, Mapping) else {"": measured}
     settings = []
     for name, one in by_setting.items():
+        if isinstance(one, tuple) and (len(one) != 3 or one[1] > one[2]):
+            raise ClaimError(f"Claim {id}, {name or 'its value'}: {one} must be (value, low, high).")
         value, low, high = map(_plain, one) if isinstance(one, tuple) else (_plain(one), math.nan, math.nan)
         numbers = [number for number in (value, low, high) if isinstance(number, float)]
         if isinstance(one, tuple) and any(map(math.isnan, numbers)) or isinstance(value, float) and math.isnan(value):
@@ -397,7 +399,7 @@ def _holds(
     holds: Callable[[Value], bool] | None,
 ) -> bool | None:
     if holds is not None:
-        ends = {bool(holds(value))} if math.isnan(low) else {bool(holds(low)), bool(holds(high))}
+        ends = {bool(holds(one)) for one in (low, value, high) if isinstance(one, str) or not math.isnan(one)}
         return ends.pop() if len(ends) == 1 else None
     if isinstance(value, bool) and isinstance(claimed, str):
         return value

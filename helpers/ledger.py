@@ -115,13 +115,14 @@ def to_html(ledger: pd.DataFrame, evidence: pd.DataFrame) -> str:
     menus, rules = "", ""
     for name, values in options.items():
         choices = f'<option value="">every {name}</option>'
-        for number, (value, shown) in enumerate(values.items()):
+        for number, shown in enumerate(values.values()):
             choices += f'<option value="{name}{number}">{escape(shown)}</option>'
             chosen = f'.ledger:has(option[value="{name}{number}"]:checked)'
-            rules += f'{chosen} tbody tr:not([data-{name}="{escape(value)}"]){{display:none}}'
+            rules += f'{chosen} tbody tr:not([data-{name}="{number}"]){{display:none}}'
         menus += f"<label>{name} <select>{choices}</select></label> "
+    places = {name: [*values] for name, values in options.items()}
     found = dict(list(evidence.groupby("id", sort=False)))
-    rows = "".join(_row(claim, _settings(found[claim["id"]])) for claim in ledger.to_dict("records"))
+    rows = "".join(_row(claim, _settings(found[claim["id"]]), places) for claim in ledger.to_dict("records"))
     return f'<style>{STYLE}{rules}</style><div class="ledger"><p>{menus}</p>{page(rows)}</div>'
 
 
@@ -135,10 +136,10 @@ def _settings(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return found
 
 
-def _row(claim: dict[str, str], settings: list[tuple[str, str]]) -> str:
+def _row(claim: dict[str, str], settings: list[tuple[str, str]], places: dict[str, list[str]]) -> str:
     place = f"{ARTICLES[claim['article']]} article, {claim['section']}, {claim['where']}"
     link = f'<a href="{claim["notebook"]}.ipynb#cell-id={claim["cell"]}">notebook {claim["notebook"][:2]}</a>'
     said = f"{inline(claim['claim'])}<br><small>{inline(place)}</small>"
     why = f"{inline(explanation(claim['because'], claim['source']))} {link}"
-    data = {name: claim[name] for name in ("article", "section", "verdict")}
+    data = {name: str(values.index(claim[name])) for name, values in places.items()}
     return row(claim["id"], said, claim["claimed"], settings, claim["verdict"], why, data)

@@ -684,6 +684,8 @@ def plot_finding(settings: pd.DataFrame, claimed: float | None = None, ax: Axes 
     for place, row in enumerate(settings.itertuples()):
         ax.plot([row.low, row.high], [place, place], color=styles[row.holds]["color"])
         ax.plot(row.measured, place, linestyle="", markersize=7, **styles[row.holds])
+    if settings["measured"].min() < 0 < settings["measured"].max():
+        ax.axvline(0, color=COLOURS[6], linewidth=0.8)
     if claimed is not None:
         ax.axvline(claimed, color="black", linestyle="--", linewidth=1)
         ax.annotate("claimed", (claimed, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)

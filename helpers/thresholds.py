@@ -21,6 +21,7 @@ FOLDS, REPEATS = 10, 10
 GRID = np.arange(1, 51) / 50  # recalls at which a curve is drawn
 DEPENDABLE = 0.99  # the share of redraws in which a target must be met
 ROUND = 1e-9
+CURVE = ["recall", "precision", "low", "high"]
 MOVES = ("another model", "another language", "another pooling", "home")
 LEVELS = (0.01, 0.25, 0.5, 0.75, 0.99)
 
@@ -179,7 +180,7 @@ def find(
 
 def passing(
     scores: pd.DataFrame,
-    threshold: float | pd.Series,
+    threshold: float,
     *,
     against: Sequence[str] = ("unrelated",),
     base_rate: float | None = None,
@@ -189,7 +190,7 @@ def passing(
 
     Args:
         scores: A table as from `scores.score`.
-        threshold: For all studies, or one for each, with the index `STUDY`.
+        threshold: A pair passes whose cosine is at least as large.
         against: The negatives.
         base_rate: The share of positives; by default that of the table.
         seed: Seed of the resampling.
@@ -198,15 +199,21 @@ def passing(
         One row for each study with `threshold`, `strong`, `weak`, `unrelated`, and `precision` and `recall` with their
         95 % bootstrap intervals over items. Where nothing passes, precision is missing. Choose the threshold on
         other items, or the numbers flatter it.
+
+    Raises:
+        ThresholdError: A cosine is missing.
+        ValueError: `against` names no negatives, or the base rate is no share.
     """
     kinds, rows = _kinds(against), []
     check_share("base_rate", base_rate)
     rate = 1 / len(kinds) if base_rate is None else base_rate
     for study, items in by_item(scores).groupby(STUDY, sort=False):
-        at = threshold.loc[study] if isinstance(threshold, pd.Series) else threshold
-        passes = items[list(CANDIDATES)].to_numpy() >= at
+        cosines = items[list(CANDIDATES)].to_numpy()
+        if missing := np.isnan(cosines).sum():
+            raise ThresholdError(f"{missing} cosines of {', '.join(study)} are missing; leave such items out.")
+        passes = cosines >= threshold
         worth = _worth(passes, kinds, rate, _draws(len(items), seed))
-        rows.append(dict(zip(STUDY, study, strict=True)) | {"threshold": at} | worth)
+        rows.append(dict(zip(STUDY, study, strict=True)) | {"threshold": threshold} | worth)
     return pd.DataFrame(rows)
 
 
@@ -222,11 +229,11 @@ def transfer(judged: pd.DataFrame, currencies: Sequence[str], precision: float, 
     Returns:
         One row for each currency, home and place: `currency`; `move`, one of `MOVES`, the way from home to there; which
         share of the pairs passes there, with one column for each kind; and the `precision` that follows. Shares are
-        means over thresholds that are chosen on redrawn items of the home, which is steadier than a single one. Where
-        there is none, nothing passes.
+        means over thresholds that are chosen on redrawn items of the home, which is steadier than a single one; at home
+        they are judged on the items that they were drawn from. Where there is none, nothing passes.
     """
-    kinds = list(judged["candidate"].unique())
-    rows = []
+    _check_target(precision, None, None)
+    kinds, rows = _kinds([kind for kind in CANDIDATES[1:] if kind in set(judged["candidate"])]), []
     for currency in currencies:
         wide = judged.set_index([*ITEM, "candidate"])[currency].unstack("candidate", sort=False)[kinds]
         studies = {study: some.to_numpy() for study, some in wide.groupby(level=STUDY, sort=False)}
@@ -259,6 +266,7 @@ def curve(
         redrawn items, which smooths its sawtooth, and its `low` and `high`.
     """
     kinds, tables = _kinds(against), []
+    check_share("base_rate", base_rate)
     rate = 1 / len(kinds) if base_rate is None else base_rate
     for study, items in by_item(scores).groupby(STUDY, sort=False):
         cosines = items[kinds].to_numpy()
@@ -269,7 +277,7 @@ def curve(
         low, high = np.quantile(redrawn, [0.025, 0.975], axis=0)
         found = {"recall": GRID, "precision": redrawn.mean(axis=0), "low": low, "high": high}
         tables.append(pd.DataFrame(dict(zip(STUDY, study, strict=True)) | found))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*STUDY, "recall", "precision"])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*STUDY, *CURVE])
 
 
 def pairs(scores: pd.DataFrame, against: Sequence[str] = ("unrelated",)) -> pd.DataFrame:
@@ -325,7 +333,7 @@ def _check_target(precision: float | None, recall: float | None, base_rate: floa
 
 
 def _kinds(against: Sequence[str]) -> list[str]:
-    negatives = [against] if isinstance(against, str) else list(against)
+    negatives = [against] if isinstance(against, str) else list(dict.fromkeys(against))
     if not negatives or not {*negatives} <= {*CANDIDATES[1:]}:
         raise ValueError(f"against={against!r} names no negatives; use {' or '.join(CANDIDATES[1:])}, or both.")
     return ["strong", *negatives]

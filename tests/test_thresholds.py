@@ -265,14 +265,23 @@ def test_passing_by_hand() -> None:
     assert at_rate == pytest.approx(0.1 * 0.75 / (0.1 * 0.75 + 0.9 * 0.25))
 
 
-def test_passing_takes_a_threshold_for_each_study() -> None:
-    table = pd.concat([tidy([[0.9, 0, 0]] * 3), tidy([[0.2, 0, 0]] * 3, ("m", "en", "cls"))])
-    at = pd.Series({("m", "en", "cls"): 0.1, STUDY: 0.95})
-    found = thresholds.passing(table, at).set_index("pooling")
-    assert found["recall"].to_dict() == {"mean": 0, "cls": 1}
-    assert np.isnan(found.loc["mean", "precision"])  # nothing passes, so nothing is right or wrong
-    assert np.isnan(found.loc["mean", "precision_low"])
-    assert found.loc["cls", ["precision", "precision_low", "precision_high"]].tolist() == [1, 1, 1]
+def test_where_nothing_passes_no_precision_is_told() -> None:
+    found = thresholds.passing(tidy([[0.9, 0, 0]] * 3), 0.95).iloc[0]
+    assert found["recall"] == 0
+    assert np.isnan(found["precision"])
+    assert np.isnan(found["precision_low"])
+
+
+def test_a_missing_cosine_does_not_count_as_refused() -> None:
+    with pytest.raises(thresholds.ThresholdError, match="1 cosines of .* are missing"):
+        thresholds.passing(tidy([[0.9, 0.1, 0.1], [np.nan, 0.2, 0.2]]), 0.5)
+
+
+def test_a_base_rate_that_is_none_is_refused_by_all() -> None:
+    table = tidy(normal(20, 2, 5))
+    with pytest.raises(ValueError, match="base_rate 1.5 is no share"):
+        thresholds.curve(table, base_rate=1.5)
+    assert list(thresholds.curve(table.assign(cosine=np.nan)).columns) == [*scores.STUDY, *thresholds.CURVE]
 
 
 def test_interval_of_passing_is_that_of_a_share() -> None:
@@ -322,6 +331,8 @@ def test_only_what_follows_the_scale_transfers() -> None:
     assert far["unrelated"].equals(far["strong"].rename("unrelated"))
     assert far["precision"].dropna().eq(0.5).all()
     assert list(moves.columns) == ["currency", "move", "strong", "unrelated", "precision"]
+    turned = thresholds.transfer(judged[::-1], ["cosine"], 0.9)
+    assert turned["strong"].mean() == pytest.approx(moves.query("currency == 'cosine'")["strong"].mean(), abs=0.01)
 
 
 def test_a_home_without_a_threshold_lets_nothing_pass() -> None:
