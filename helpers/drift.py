@@ -69,19 +69,24 @@ def relative(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Returns how far each vector moved: 0 is not at all, 1 is as far as another text's vector is away on average.
 
     That is `(1 − cosine(before, after)) / (1 − random cosine)`, the latter between different rows of `before`; without
-    it, a pooling whose vectors all lie in a narrow cone would seem not to move.
+    it, a pooling whose vectors all lie in a narrow cone would seem not to move. NaN where all of `before` are alike.
 
     Args:
         before: Vectors `(texts, dim)`, two or more.
         after: Those of the changed texts, in the same order.
     """
+    unit = 1 - random_cosine(before)[0]
+    if unit < 10**-ROUNDING:
+        return np.full(len(before), np.nan)
     cosine = (before * after).sum(axis=1, dtype=np.float64)
     cosine /= np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
-    return ((1 - cosine) / (1 - random_cosine(before)[0])).round(ROUNDING)
+    return ((1 - cosine) / unit).round(ROUNDING)
 
 
 def beaten(queries: np.ndarray, documents: np.ndarray, own: Sequence[int] | None = None) -> np.ndarray:
     """Returns which share of the other documents each query's own one beats, ties counting half; 0.5 is chance.
+
+    NaN for a query whose vector, or whose own document's, is NaN.
 
     Args:
         queries: Normalized vectors `(queries, dim)`.
@@ -92,7 +97,7 @@ def beaten(queries: np.ndarray, documents: np.ndarray, own: Sequence[int] | None
     own = np.arange(len(queries)) if own is None else np.asarray(own)
     mine = cosines[np.arange(len(queries)), own][:, None]
     wins = (cosines < mine).sum(axis=1) + ((cosines == mine).sum(axis=1) - 1) / 2
-    return wins / (len(documents) - 1)
+    return np.where(np.isnan(mine[:, 0]), np.nan, wins / (len(documents) - 1))
 
 
 def measure(reader: Reader, rows: pd.DataFrame, versions: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -115,29 +120,32 @@ def measure(reader: Reader, rows: pd.DataFrame, versions: Mapping[str, Sequence[
         for pooling in reader.poolings:
             share = beaten(queries[pooling], after[pooling])
             table = rows[["language", "scenario", "item"]].assign(model=reader.name, pooling=pooling, version=version)
-            table = table.assign(drift=relative(before[pooling], after[pooling]), beaten=share, found=share == 1)
+            table = table.assign(drift=relative(before[pooling], after[pooling]), beaten=share)
+            table["found"] = np.where(np.isnan(share), np.nan, share == 1)
             table = table.assign(characters=[len(text) for text in texts], tokens=tokens)
             tables.append(table.assign(whole=tokens <= reader.limit))
-    return pd.concat(tables).astype({"found": float}).set_index(KEYS)
+    return pd.concat(tables).set_index(KEYS)
 
 
-def means(values: pd.Series | pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.DataFrame:
-    """Returns the mean of each group with its 95 % bootstrap interval, resampling rows.
+def means(values: pd.Series | pd.DataFrame, by: Sequence[str], seed: int = 0, unit: str | None = None) -> pd.DataFrame:
+    """Returns the mean of each group with its 95 % bootstrap interval, resampling rows or units that they share.
 
     Args:
         values: The values; of several columns, each is summarised in rows of its own, named in the level `measure`.
         by: Levels of the index that make the groups.
         seed: Seed of the resampling.
+        unit: Level of the index whose members are resampled together; each counts once, by its mean.
 
     Returns:
-        The columns `value`, `low`, `high` and `items`.
+        The columns `value`, `low`, `high` and `items`, the number of rows or units that have a value.
     """
     if isinstance(values, pd.DataFrame):
-        parts = {name: means(values[name], by, seed) for name in values}
+        parts = {name: means(values[name], by, seed, unit) for name in values}
         return pd.concat(parts, names=["measure"]).reorder_levels([*by, "measure"])
     rows = {}
     for group, some in values.groupby(level=list(by), sort=False):
-        sample = some.dropna().to_numpy(float)
+        known = some.dropna()
+        sample = (known if unit is None else known.groupby(level=unit, sort=False).mean()).to_numpy(float)
         middle = sample.mean() if len(sample) else np.nan
         rows[group] = [middle, *interval(sample, seed=seed), len(sample)]
     table = pd.DataFrame.from_dict(rows, "index", columns=["value", "low", "high", "items"])

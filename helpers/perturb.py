@@ -17,7 +17,7 @@ NEUTRAL = "neutral"  # what `passages` calls the sentences that say nothing
 STOP_WORDS = {"zh": ("的", "了", "在"), "en": ("the", "of", "in")}
 # Words that hold one of them and stay whole
 WHOLE = (
-    "的话|目的|的确|有的|似的|了解|为了|除了|算了|罢了|不了|得了|了不起|"
+    "的话|目的|的确|(?<![所没])有的|似的|了解|为了|除了|算了|罢了|不了|得了|了不起|"
     "现在|正在|存在|实在|好在|在乎|在场|在校|在即|在世|在职|所在|自在"
 )
 # What a keyword list leaves out; negations stay, because they carry the meaning
@@ -104,8 +104,11 @@ def words(text: str, tokenizer: PreTrainedTokenizerBase) -> list[Span]:
 
 
 def without(text: str, gone: Collection[str]) -> str:
-    """Takes words out of a text, except where they are part of one in `WHOLE`; a text of such words alone stays."""
-    bounded = "|".join(rf"\b{re.escape(word)}\b" if word.isascii() else re.escape(word) for word in gone)
+    """Takes words out of a text, except where they are part of one in `WHOLE` or joined by a hyphen.
+
+    A text of such words alone stays.
+    """
+    bounded = "|".join(rf"(?<![\w-]){re.escape(word)}(?![\w-])" if word.isascii() else re.escape(word) for word in gone)
     left = re.sub(f"({WHOLE})|{bounded}", lambda match: match[1] or "", text, flags=re.IGNORECASE)
     left = _close_gaps(left)
     return left if re.search(r"\w", left) else text
@@ -116,13 +119,14 @@ def without_others(
 ) -> list[str]:
     """Takes random words out of texts, as many as each has of those in `spared`, but none of these and no mark.
 
-    A text keeps one word at least. `tokenizer` is as in `words`.
+    They are longer on average than stop words, so more of the text goes. A text keeps one word at least; one that has
+    no others to spare stays. `tokenizer` is as in `words`.
     """
     generator, left = np.random.default_rng(seed), []
     for text in texts:
         found = [span for span in words(text, tokenizer) if _is_word(text, span)]
         free = [span for span in found if text[slice(*span)].lower() not in spared]
-        drawn = generator.permutation(len(free))[: min(len(found) - len(free), len(free) - 1)]
+        drawn = generator.permutation(len(free))[: max(0, min(len(found) - len(free), len(free) - 1))]
         for start, end in sorted((free[place] for place in drawn), reverse=True):
             text = text[:start] + text[end:]
         left.append(_close_gaps(text))

@@ -48,6 +48,12 @@ def each(studies: Sequence[Study], experiment: Callable[..., pd.DataFrame], *opt
     return pd.concat([experiment(study, *options) for study in studies])
 
 
+def nothing(levels: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Returns an empty table with these columns; `levels` of the index follow model, language and pooling."""
+    index = pd.MultiIndex.from_tuples([], names=[*STUDY, *levels])
+    return pd.DataFrame(columns=list(columns), index=index, dtype=float)
+
+
 def cones(study: Study) -> pd.DataFrame:
     """Returns 1 − the cosine of two random sentences, of strong candidates: the unit of `drift.relative`."""
     vectors = study.reader.vectors(list(study.rows["strong"]))
@@ -113,7 +119,7 @@ def cut_short(study: Study, lengths: Sequence[int], count: int, seed: int = 0) -
     for length in lengths if len(some) > 1 else ():
         cut = some.assign(**{name: some[name].str[:length].str.strip() for name in CUT})
         tables.append(study.parts(cut)[["auc"]].assign(characters=length).set_index("characters", append=True))
-    return pd.concat(tables) if tables else _nothing(["scenario", "item", "characters"], ["auc"])
+    return pd.concat(tables) if tables else nothing(["scenario", "item", "characters"], ["auc"])
 
 
 def stop_words_out(study: Study) -> pd.DataFrame:
@@ -124,7 +130,7 @@ def stop_words_out(study: Study) -> pd.DataFrame:
     """
     gone = perturb.STOP_WORDS.get(study.language)
     if not gone:
-        return _nothing(["scenario", "item"], ["delta", "auc"])
+        return nothing(["scenario", "item"], ["delta", "auc"])
     names = ["query", *CUT]
     less = study.rows.assign(**{name: [perturb.without(text, gone) for text in study.rows[name]] for name in names})
     return study.parts(less) - study.parts(study.rows)
@@ -139,7 +145,7 @@ def stop_words_drift(study: Study, tokenizer: PreTrainedTokenizerBase, count: in
     gone = perturb.STOP_WORDS.get(study.language, ())
     holds = [text != perturb.without(text, gone) for text in study.rows["strong"]] if gone else []
     if sum(holds) < 2:
-        return _nothing(KEYS[len(STUDY) :], ["drift"])
+        return nothing(KEYS[len(STUDY) :], ["drift"])
     few = study._replace(rows=study.rows[holds]).sample(count, seed)
     texts = list(few["strong"])
     versions = {"stop words out": [perturb.without(text, gone) for text in texts]}
@@ -182,8 +188,9 @@ def lured(study: Study, lines: Sequence[str] = perturb.SYMBOLS) -> pd.DataFrame:
     own, asked, odd = (reader.vectors(list(texts)) for texts in (rows["strong"], rows["query"], known))
     tables = []
     for pooling in reader.poolings:
-        mine = (asked[pooling] * own[pooling]).sum(axis=1, dtype=np.float64).round(ROUNDING)[:, None]
-        above = np.heaviside((asked[pooling] @ odd[pooling].T).round(ROUNDING) - mine, 0.5)
+        query = asked[pooling].astype(np.float64)
+        mine = (query * own[pooling].astype(np.float64)).sum(axis=1).round(ROUNDING)[:, None]
+        above = np.heaviside((query @ odd[pooling].T.astype(np.float64)).round(ROUNDING) - mine, 0.5)
         table = rows[["language", "scenario", "item"]].assign(model=reader.name, pooling=pooling)
         table[ORDINARY] = 1 - beaten(asked[pooling], own[pooling])
         for line in lines:
@@ -220,8 +227,3 @@ def _compared(first: str, one: np.ndarray, second: str, other: np.ndarray, seed:
 def _by_pooling(study: Study, rows: list[dict[str, float]]) -> pd.DataFrame:
     keys = [(study.reader.name, study.language, pooling) for pooling in study.reader.poolings]
     return pd.DataFrame(rows, pd.MultiIndex.from_tuples(keys, names=STUDY))
-
-
-def _nothing(levels: list[str], columns: list[str]) -> pd.DataFrame:
-    index = pd.MultiIndex.from_tuples([], names=[*STUDY, *levels])
-    return pd.DataFrame(columns=columns, index=index, dtype=float)

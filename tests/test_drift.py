@@ -1,5 +1,7 @@
 """Drift, finding and the comparisons on them, by hand-made vectors; and each rule's experiment on a small scale."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,11 +32,21 @@ def test_relative_drift_has_the_cone_as_its_unit() -> None:
     assert drift.relative(before, before[::-1]) == pytest.approx([1, 1], abs=1e-5)
 
 
+def test_relative_drift_has_no_unit_where_all_texts_are_alike() -> None:
+    assert np.isnan(drift.relative(np.ones((3, 2)), np.eye(3, 2))).all()
+
+
 def test_beaten_counts_the_other_documents_and_ties_as_half() -> None:
     queries = np.array([[1.0, 0], [0, 1]])
     documents = np.array([[0.6, 0.8], [1, 0], [0.6, -0.8]])
     assert drift.beaten(queries, documents).tolist() == [0.25, 0.5]  # ties with one and loses; beats one, loses one
     assert drift.beaten(queries, documents, [1, 0]).tolist() == [1, 1]
+
+
+def test_beaten_is_missing_where_a_vector_is() -> None:
+    shares = drift.beaten(np.array([[np.nan, np.nan], [0, 1]]), np.eye(2))
+    assert np.isnan(shares[0])
+    assert shares[1] == 1
 
 
 def test_hoyer() -> None:
@@ -61,6 +73,22 @@ def test_means_by_group_and_measure() -> None:
     settings = drift.settings(found, "{model}: {measure}")
     assert list(settings) == ["a: x", "b: x", "b: y"]  # without the one that has no value
     assert settings["b: x"] == (4, 4, 4)
+
+
+def test_means_of_units_that_are_resampled_together() -> None:
+    index = pd.MultiIndex.from_tuples(
+        [("a", text, row) for text in (3, 1, 2) for row in range(4)], names=["model", "text", "row"]
+    )
+    values = pd.Series([0.0] * 4 + [1, 3, np.nan, np.nan] + [4.0] * 4, index)
+    found = drift.means(values, ["model"], unit="text").iloc[0]
+    assert found["value"] == 2  # of 0, 2 and 4: each text counts once
+    assert found["items"] == 3
+    once = pd.Series([0.0, 2, 4], pd.MultiIndex.from_product([["a"], range(3)], names=["model", "text"]))
+    assert found.equals(drift.means(once, ["model"]).iloc[0])
+    rows = drift.means(values, ["model"]).iloc[0]
+    assert found["high"] - found["low"] > rows["high"] - rows["low"]
+    frame = drift.means(values.to_frame("x"), ["model"], unit="text")
+    assert frame.loc[("a", "x"), "items"] == 3
 
 
 def test_reader_reads_each_text_once_and_in_any_order(study) -> None:
@@ -99,6 +127,7 @@ def test_length_of_texts_with_other_facts(study) -> None:
     mean = table.xs("mean", level="pooling")
     assert mean.xs(1, level="size")["beaten"].mean() > mean.xs(4, level="size")["beaten"].mean() > 0.5
     four = mean.xs(4, level="size")
+    assert four["text"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert (np.diff(four["ends"].to_numpy().reshape(-1, 4), axis=1) > 0).all()  # each sentence ends behind the last
 
 
@@ -106,12 +135,37 @@ def test_length_of_texts_on_a_topic(study) -> None:
     table = lengths.topics(study.reader, "en", (1, 8)).xs("mean", level="pooling")
     assert len(table) == 2 * 12
     assert table.xs(8, level="size")["beaten"].mean() > table.xs(1, level="size")["beaten"].mean() > 0.5
+    assert table.xs(8, level="size")["text"].tolist() == list(range(12))
+    assert lengths.topics(study.reader, "en", (25,)).empty  # a topic has no more than 24
     assert lengths.topics(study.reader, "fr", (1, 8)).empty
 
 
 def test_band() -> None:
     characters = pd.Series([127.5, 128, 256, 257])
     assert lengths.band(characters, 128, 256).tolist() == ["shorter", "band", "band", "longer"]
+    with pytest.raises(ValueError, match="NaN"):
+        lengths.band(pd.Series([128, np.nan]), 128, 256)
+
+
+def hand_made(rows: list[tuple[int, str, int, float, float]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["size", "item", "text", "characters", "beaten"])
+    table[[*scores.STUDY, "filling"]] = ["m", "en", "mean", lengths.OTHER_FACTS]
+    return table.set_index(lengths.KEYS)
+
+
+def test_against_pairs_items_and_groups_them_by_the_largest_text_compared() -> None:
+    rows = [(1, item, number, 60, 0.9) for number, item in enumerate("abcde")]
+    rows += [(2, item, number // 2, 130, 0.7) for number, item in enumerate("abcd")]
+    rows += [(4, item, 7, 300, 0.4) for item in "ab"]
+    gaps = lengths.against(hand_made(rows), 128, 256)["gap"]
+    shorter, longer = (gaps.xs(f"band − {name}", level="measure") for name in ("shorter", "longer"))
+    assert shorter.to_numpy() == pytest.approx([-0.2] * 4)  # e stands in no text of the band
+    assert shorter.index.get_level_values("text").tolist() == [0, 0, 1, 1]
+    assert longer.to_numpy() == pytest.approx([0.3] * 2)
+    assert longer.index.get_level_values("text").tolist() == [7, 7]
+    assert lengths.against(hand_made(rows[:5]), 128, 256).empty
+    few = lengths.against(hand_made(rows[:-2]), 128, 256)
+    assert few.index.unique("measure").tolist() == ["band − shorter"]
 
 
 def test_reach(study, tokenizer) -> None:
@@ -120,6 +174,13 @@ def test_reach(study, tokenizer) -> None:
     assert 100 < row["512 in tokens"] < 200
     assert not row["512 are cut"]
     assert lengths.reach([study], tokenizer, 5000).loc[("minilm", "en"), "5000 are cut"]
+
+
+def test_a_text_of_just_the_limit_is_not_cut(study, tokenizer) -> None:
+    reader = SimpleNamespace(name="letters", limit=64, tokens=lambda texts: np.array([len(text) for text in texts]))
+    one = study._replace(reader=reader)
+    assert not lengths.reach([one], tokenizer, 64).loc[("letters", "en"), "64 are cut"]
+    assert lengths.reach([one], tokenizer, 65).loc[("letters", "en"), "65 are cut"]
 
 
 def test_words_experiments_have_a_row_for_each_pooling_or_item(study, tokenizer) -> None:

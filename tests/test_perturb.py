@@ -87,6 +87,9 @@ def test_words_lie_in_order_and_leave_out_spaces_alone(text: str, tokenizer) -> 
         ("en", "The cat of the house sat in there.", "cat house sat there."),
         ("en", "Weather often influences.", "Weather often influences."),
         ("en", "Come in, please.", "Come, please."),
+        ("en", "State-of-the-art tools of the trade.", "State-of-the-art tools trade."),
+        ("zh", "有的人走了", "有的人走"),
+        ("zh", "所有的人没有的书", "所有人没有书"),
     ],
 )
 def test_without(language: str, text: str, left: str) -> None:
@@ -100,6 +103,8 @@ def test_without_others_takes_as_many_words_and_spares_the_stop_words(tokenizer)
     assert [word for word in left.lower().split() if word in gone] == ["the", "of", "the"]
     assert len(left.split()) == len(text.split()) - 3
     assert perturb.without_others(["the cat"], gone, tokenizer) == ["the cat"]  # one word stays
+    assert perturb.without_others(["of the"], gone, tokenizer) == ["of the"]  # no other word to take
+    assert perturb.without_others(["State-of-the-art tools"], gone, tokenizer) == ["State-of-the-art tools"]
 
 
 def test_lists_take_each_step_alone(tokenizer) -> None:
