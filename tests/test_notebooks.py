@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 from nbformat import NotebookNode
 
@@ -91,6 +92,13 @@ def test_first_cells(notebook: NotebookNode) -> None:
     for statement in ast.parse(parameters.source).body:
         assert isinstance(statement, ast.Assign), "the parameters cell holds assignments only"
         ast.literal_eval(statement.value)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=by_name)
+def test_parameters_reach_the_notebook(path: Path) -> None:
+    """The runner passes what papermill finds in the cell, and papermill leaves out a line that it cannot parse."""
+    statements = ast.parse(nbformat.read(path, as_version=4).cells[1].source).body
+    assert set(papermill.inspect_notebook(str(path))) == {statement.targets[0].id for statement in statements}
 
 
 def test_last_cells(notebook: NotebookNode) -> None:
