@@ -64,8 +64,7 @@ class Setting:
     holds: bool | None
 
     def __str__(self) -> str:
-        interval = "" if math.isnan(self.low) else f" ({text(self.low)} to {text(self.high)})"
-        return f"{self.name}: {text(self.value)}{interval}" if self.name else f"{text(self.value)}{interval}"
+        return described(self.name, text(self.value), _end(self.low), _end(self.high))
 
 
 @dataclass(frozen=True)
@@ -276,6 +275,12 @@ def page(rows: str) -> str:
     """Returns rows of HTML as a table with its style."""
     head = "".join(f"<th>{name}</th>" for name in HEAD)
     return f'{STYLE}<table class="claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def described(setting: str, measured: str, low: str, high: str) -> str:
+    """Returns what was measured in a setting as a phrase; the ends of the interval are empty where there is none."""
+    interval = f" ({low} to {high})" if low else ""
+    return f"{setting}: {measured}{interval}" if setting else f"{measured}{interval}"
 
 
 def explanation(because: str, source: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.claims import ARTICLES, EVIDENCE, VERDICTS, ClaimError, cells, explanation, page, row
+from helpers.claims import ARTICLES, EVIDENCE, VERDICTS, ClaimError, cells, described, explanation, page, row
 from helpers.markup import inline
 from helpers.paths import DATA, ROOT, output
 from helpers.series import notebooks
@@ -52,8 +52,8 @@ def collect(claims: pd.DataFrame, evidence: pd.DataFrame, root: Path = ROOT) -> 
         the claim holds there, separated by semicolons; `notebook` and `cell` say where it was decided.
 
     Raises:
-        ClaimError: A claim has no verdict, was settled by another notebook than data/claims.csv says, or rests on
-            nothing; or evidence is for a claim that there is none of.
+        ClaimError: A claim has no verdict, was settled by another notebook than data/claims.csv says, or is checked in
+            no cell of it; or evidence is for a claim that there is none of.
     """
     found = dict(list(evidence.groupby("id", sort=False)))
     if unknown := [id for id in found if id not in set(claims["id"])]:
@@ -128,12 +128,8 @@ def to_html(ledger: pd.DataFrame, evidence: pd.DataFrame) -> str:
 
 def _settings(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """Returns what was measured in each setting of a claim, in words, and whether the claim holds there."""
-    found = []
-    for one in rows[rows["holds"] != ""].to_dict("records"):
-        interval = f" ({one['low']} to {one['high']})" if one["low"] else ""
-        name = f"{one['setting']}: " if one["setting"] else ""
-        found.append((f"{name}{one['measured']}{interval}", one["holds"]))
-    return found
+    settings = rows[rows["holds"] != ""].itertuples()
+    return [(described(one.setting, one.measured, one.low, one.high), one.holds) for one in settings]
 
 
 def _row(claim: dict[str, str], settings: list[tuple[str, str]], places: dict[str, list[str]]) -> str:

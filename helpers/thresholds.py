@@ -162,7 +162,7 @@ def find(
     _check_target(precision, recall, base_rate)
     kinds = _kinds(against)
     aim = {"aim": "precision", "target": precision} if recall is None else {"aim": "recall", "target": recall}
-    rate = 1 / len(kinds) if base_rate is None else base_rate
+    rate = _rate(kinds, base_rate)
     goal = {"precision": precision, "recall": recall, "base_rate": rate}
     rows = []
     for study, items in by_item(scores).groupby(STUDY, sort=False):
@@ -205,8 +205,7 @@ def passing(
         ValueError: `against` names no negatives, or the base rate is no share.
     """
     kinds, rows = _kinds(against), []
-    check_share("base_rate", base_rate)
-    rate = 1 / len(kinds) if base_rate is None else base_rate
+    rate = _rate(kinds, base_rate)
     for study, items in by_item(scores).groupby(STUDY, sort=False):
         cosines = items[list(CANDIDATES)].to_numpy()
         if missing := np.isnan(cosines).sum():
@@ -266,8 +265,7 @@ def curve(
         redrawn items, which smooths its sawtooth, and its `low` and `high`.
     """
     kinds, tables = _kinds(against), []
-    check_share("base_rate", base_rate)
-    rate = 1 / len(kinds) if base_rate is None else base_rate
+    rate = _rate(kinds, base_rate)
     for study, items in by_item(scores).groupby(STUDY, sort=False):
         cosines = items[kinds].to_numpy()
         if np.isnan(cosines).any():
@@ -337,6 +335,12 @@ def _kinds(against: Sequence[str]) -> list[str]:
     if not negatives or not {*negatives} <= {*CANDIDATES[1:]}:
         raise ValueError(f"against={against!r} names no negatives; use {' or '.join(CANDIDATES[1:])}, or both.")
     return ["strong", *negatives]
+
+
+def _rate(kinds: Sequence[str], base_rate: float | None) -> float:
+    """Returns the base rate asked for, or that of a table in which each kind is equally frequent."""
+    check_share("base_rate", base_rate)
+    return 1 / len(kinds) if base_rate is None else base_rate
 
 
 def _labels(cosines: np.ndarray) -> np.ndarray:
