@@ -1,4 +1,7 @@
-"""Guards of the lab's items: enough of them, aligned, unlike each other, and not to be solved by their surface."""
+"""Guards of the lab's items: enough of them, aligned, unlike each other, and not to be solved by their surface.
+
+The last part guards the lines of the radar's samples in the same way.
+"""
 
 import re
 import unicodedata
@@ -8,8 +11,10 @@ from itertools import combinations
 import pandas as pd
 import pytest
 from sentence_transformers import SentenceTransformer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from helpers import audit, baselines, scenarios, scores
+from helpers import audit, baselines, lines, samples, scenarios, scores
+from helpers.paths import DATA
 from helpers.scenarios import CANDIDATES
 
 ROLES = ["query", *CANDIDATES]
@@ -194,17 +199,166 @@ def test_lengths_vary(items: dict[str, pd.DataFrame], language: str) -> None:
     assert lengths.quantile(0.9) >= 3 * lengths.median()
 
 
+def assert_chinese(text: str) -> None:
+    """Requires simplified characters and full-width punctuation."""
+    text.replace("蹚", "").encode("gb2312")  # 蹚, to wade, is simplified but younger than GB2312
+    assert not re.search(r"[^\W\d]", text, re.ASCII), text
+    assert not re.search(r"[!-/:-@\[-`{-~]", text), text
+    assert re.search("[\u4e00-\u9fff]", text), text
+
+
+def assert_english(text: str) -> None:
+    """Requires Latin script and ASCII punctuation."""
+    letters = [char for char in text if char.isalpha()]
+    assert letters, text
+    assert all(unicodedata.name(char).startswith("LATIN ") for char in letters), text
+    assert all(char.isascii() for char in text if not char.isalpha()), text
+
+
 def test_chinese_is_simplified_with_full_width_punctuation(items: dict[str, pd.DataFrame]) -> None:
     for text in items["zh"][ROLES].to_numpy().ravel():
-        text.replace("蹚", "").encode("gb2312")  # 蹚, to wade, is simplified but younger than GB2312
-        assert not re.search(r"[^\W\d]", text, re.ASCII), text
-        assert not re.search(r"[!-/:-@\[-`{-~]", text), text
-        assert re.search("[\u4e00-\u9fff]", text), text
+        assert_chinese(text)
 
 
 def test_english_is_in_latin_script_with_ascii_punctuation(items: dict[str, pd.DataFrame]) -> None:
     for text in items["en"][ROLES].to_numpy().ravel():
-        letters = [char for char in text if char.isalpha()]
-        assert letters, text
-        assert all(unicodedata.name(char).startswith("LATIN ") for char in letters), text
-        assert all(char.isascii() for char in text if not char.isalpha()), text
+        assert_english(text)
+
+
+# --- the radar's samples ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def known() -> pd.DataFrame:
+    return samples.knowledge()
+
+
+@pytest.fixture(scope="module")
+def answers(known: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each language of the set `faq`, counted from 0."""
+    faq = known[known["set"] == "faq"]
+    return {language: rows.reset_index(drop=True) for language, rows in faq.groupby("language", sort=False)}
+
+
+@pytest.fixture(scope="module")
+def fruit(known: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each language of the set `fruit`, by their entry."""
+    rows = known[known["set"] == "fruit"]
+    return {language: some.set_index("entry") for language, some in rows.groupby("language", sort=False)}
+
+
+def said(pattern: str) -> int:
+    """Returns the one number that data/DATA.md says about data/knowledge.csv in these words."""
+    section = (DATA / "DATA.md").read_text(encoding="utf-8").split("### `knowledge.csv`")[1].split("\n### ")[0]
+    (found,) = re.findall(pattern, " ".join(section.split()))
+    return int(found)
+
+
+def test_knowledge_has_its_columns_and_sets_in_both_languages(known: pd.DataFrame) -> None:
+    assert known.columns.tolist() == ["set", "entry", "language", "text", "question", "source"]
+    counts = known.groupby(["set", "language"], sort=False).size()
+    assert counts.to_dict() == {("fruit", "zh"): 12, ("fruit", "en"): 12, ("faq", "zh"): 200, ("faq", "en"): 200}
+    for key, rows in known.groupby(["set", "language"]):
+        assert rows["entry"].tolist() == [str(number) for number in range(1, len(rows) + 1)], key
+
+
+def test_knowledge_is_written_with_lf_and_without_a_mark() -> None:
+    data = (DATA / "knowledge.csv").read_bytes()
+    assert not data.startswith(b"\xef\xbb\xbf")
+    assert b"\r" not in data
+    assert data.endswith(b"\n")
+    data.decode("utf-8")
+
+
+def test_no_cell_of_knowledge_holds_a_control_character_or_space_at_an_end(known: pd.DataFrame) -> None:
+    for cell in known.to_numpy().ravel():
+        assert cell == cell.strip()
+        assert not any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") for char in cell), cell
+
+
+def test_knowledge_is_written_in_the_script_of_its_language(known: pd.DataFrame) -> None:
+    require = {"zh": assert_chinese, "en": assert_english}
+    for row in known.itertuples():
+        for text in filter(None, (row.text, row.question)):
+            require[row.language](text)
+
+
+@each_language
+def test_texts_and_questions_are_distinct(answers: dict[str, pd.DataFrame], language: str) -> None:
+    rows = answers[language]
+    everything = [*rows["text"], *rows["question"]]
+    assert len({text.casefold() for text in everything}) == 2 * len(rows)
+
+
+@each_language
+@pytest.mark.parametrize("column", ["text", "question"])
+def test_no_two_entries_are_nearly_the_same(answers: dict[str, pd.DataFrame], language: str, column: str) -> None:
+    apart = combinations([(text, runs(text)) for text in answers[language][column]], 2)
+    near = [(first, second) for (first, one), (second, two) in apart if len(one & two) > audit.NEAR * len(one | two)]
+    assert near == []
+
+
+def test_an_answer_is_a_statement_of_some_length_and_a_question_asks(answers: dict[str, pd.DataFrame]) -> None:
+    zh, en = answers["zh"], answers["en"]
+    assert zh["text"].str.fullmatch(r"[^。！？]{14,49}。").all()
+    assert en["text"].str.fullmatch(r"[^.!?]+\.").all()
+    assert en["text"].str.split().map(len).between(8, 30).all()
+    assert zh["question"].str.fullmatch("[^。！？]+？").all()
+    assert en["question"].str.fullmatch(r"[^.!?]+\?").all()
+
+
+@each_language
+def test_every_entry_of_the_faq_is_ours_and_answers(answers: dict[str, pd.DataFrame], language: str) -> None:
+    assert set(answers[language]["source"]) == {"lab"}
+    assert (answers[language]["question"] != "").all()
+
+
+@each_language
+def test_the_fruit_begins_with_the_article_and_its_query_stands_where_it_is_answered(
+    fruit: dict[str, pd.DataFrame], language: str
+) -> None:
+    rows, query = fruit[language], {"zh": "我想吃点东西", "en": "I would like to eat something"}[language]
+    assert rows["source"].tolist() == [SOURCES[language]] * 2 + ["lab"] * 10
+    assert set(rows["question"]) == {query, ""}
+    assert rows.index[rows["question"] == query].tolist() == fruit["zh"].index[fruit["zh"]["question"] != ""].tolist()
+    assert not rows["text"].eq(query).any()
+    assert rows["text"].is_unique
+
+
+def test_the_articles_fruit_is_quoted_word_for_word(fruit: dict[str, pd.DataFrame]) -> None:
+    assert fruit["zh"]["text"].head(2).tolist() == ["苹果是一种很好吃的水果", "香蕉富含钾元素"]
+
+
+@each_language
+def test_words_shared_with_the_query_or_its_answers_mislead(fruit: dict[str, pd.DataFrame], language: str) -> None:
+    """The example would prove nothing if each line with a word of the query or of an answer were one itself."""
+    shared = {"zh": "我想 东西 苹果 香蕉 钾元素", "en": "like something apple banana"}[language]
+    misses = fruit[language].query("question == ''")["text"].str.casefold()
+    for word in shared.split():
+        assert misses.str.contains(word).any(), word
+
+
+def test_the_radar_leaves_no_line_of_its_samples_out(known: pd.DataFrame) -> None:
+    for _, rows in known.groupby(["set", "language"]):
+        tidied = lines.tidy(rows["text"])
+        assert tidied.lines == rows["text"].tolist()
+        assert (tidied.blank, tidied.symbols, tidied.repeats) == (0, 0, [])
+
+
+def test_data_md_counts_the_rows_and_what_questions_share_with_answers(
+    known: pd.DataFrame, answers: dict[str, pd.DataFrame]
+) -> None:
+    def english(text: str) -> set[str]:
+        return set(re.findall(r"[a-z]+", text.lower())) - ENGLISH_STOP_WORDS
+
+    def chinese(text: str) -> set[str]:
+        spelled = "".join(char for char in text if char.isalnum())
+        return {spelled[at : at + 2] for at in range(len(spelled) - 1)}
+
+    def apart(language: str, pieces: Callable[[str], set[str]]) -> int:
+        rows = answers[language]
+        return sum(pieces(text).isdisjoint(pieces(asked)) for text, asked in rows[["text", "question"]].to_numpy())
+
+    assert said(r"(\d+) rows") == len(known)
+    assert said(r"(\d+) of the English questions") == apart("en", english)
+    assert said(r"(\d+) of the Chinese ones") == apart("zh", chinese)
