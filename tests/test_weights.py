@@ -270,7 +270,7 @@ def test_e5_tokens_and_recipe(embedded):
     special = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
     assert [getattr(tokenizer, f"{role}_token_id") for role in special] == [0, 2, 3, 1, 0, 2, 250001]
     assert model.max_seq_length == 512
-    assert (model.prompts["query"], model.prompts["passage"]) == ("query: ", "passage: ")
+    assert model.prompts == {"query": "query: ", "document": "passage: "}
     assert model.default_prompt_name is None
 
 
