@@ -361,6 +361,18 @@ def test_prompts_that_encode_does_not_add(tmp_path: Path) -> None:
     assert "query: 'query: '; their tokens are not pooled" in str(report)
 
 
+@pytest.mark.parametrize(("names", "warned"), [(("query", "passage"), True), (("query", "document"), False)])
+def test_a_prompt_that_encode_document_passes_by(tmp_path: Path, names: tuple[str, ...], warned: bool) -> None:
+    folder = build(tmp_path / "m")
+    prompts = {name: f"{name}: " for name in names}
+    change(folder / "config_sentence_transformers.json", prompts=prompts)
+    model = SentenceTransformer(str(folder), local_files_only=True)
+    bare, used = model.encode("cats"), model.encode_document("cats")
+    assert np.allclose(bare, used, atol=1e-5) == warned, "sentence-transformers has changed: is the warning still true?"
+    warnings = doctor.examine(model).warnings
+    assert any("does not use its prompt 'passage'" in text for text in warnings) == warned
+
+
 def test_a_module_that_does_not_do_what_it_declares(tmp_path: Path) -> None:
     class Sum(Pooling):
         def forward(self, features: dict) -> dict:
