@@ -72,7 +72,7 @@ def embed(
     prompt = model._resolve_prompt(prompt, prompt_name) or ""
     tokens = _tokenize(model, [prompt + text for text in texts])
     lengths = [len(ids) for ids in tokens["input_ids"]]
-    unpooled = _unpooled_prompt_tokens(model, prompt)
+    unpooled = unpooled_prompt_tokens(model, prompt)
     for row, special in enumerate(tokens["special_tokens_mask"]):
         pooled = special[unpooled:]
         if not pooled or ("mean_content" in poolings and all(pooled)):
@@ -134,7 +134,7 @@ def _tokenize(model: SentenceTransformer, texts: list[str]) -> dict[str, list[li
     return dict(tokens)
 
 
-def _unpooled_prompt_tokens(model: SentenceTransformer, prompt: str) -> int:
+def unpooled_prompt_tokens(model: SentenceTransformer, prompt: str) -> int:
     """Counts the leading tokens that the model's own Pooling leaves out: none, unless it has `include_prompt=False`."""
     if not prompt or all(module.include_prompt for module in model if isinstance(module, Pooling)):
         return 0

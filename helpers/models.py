@@ -75,7 +75,7 @@ class Memory(NamedTuple):
     def __str__(self) -> str:
         large = self.parameters >= 1e9
         count = f"{self.parameters / 1e9:.2f} billion" if large else f"{self.parameters / 1e6:.0f} million"
-        needed, free = _size(self.needed), _size(self.free)
+        needed, free = readable_size(self.needed), readable_size(self.free)
         return f"{self.name}: {count} parameters, {needed} in {self.dtype} on {self.device} ({free} free)"
 
 
@@ -142,8 +142,9 @@ def load(
     need = _memory(name, stored, device, dtype)
     if not need.fits():
         raise ModelError(
-            f"{name} needs {_size(need.needed)} in {need.dtype} for its weights alone, and a fifth more to work in, "
-            f"but {_size(need.free)} are free on {need.device}; choose a smaller model or another device."
+            f"{name} needs {readable_size(need.needed)} in {need.dtype} for its weights alone, and a fifth more to "
+            f"work in, but {readable_size(need.free)} are free on {need.device}; choose a smaller model or another "
+            "device."
         )
     if isinstance(place, str):
         place = _download(name, place)
@@ -178,10 +179,10 @@ def _memory(name: str, stored: dict[str, int], device: str | None, dtype: str | 
     dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
-    return Memory(name, sum(stored.values()), dtype, device, _free(device))
+    return Memory(name, sum(stored.values()), dtype, device, free_memory(device))
 
 
-def _free(device: str) -> int:
+def free_memory(device: str) -> int:
     """Returns the bytes that are free on a device."""
     import torch
 
@@ -199,7 +200,8 @@ def _free(device: str) -> int:
         return free
 
 
-def _size(count: int) -> str:
+def readable_size(count: int) -> str:
+    """Returns a number of bytes as a person reads it, such as "1.2 GB"."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 

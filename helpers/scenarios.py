@@ -1,8 +1,6 @@
 """Reads scenario files, the lab's and the reader's own, and says exactly what is wrong with a bad one."""
 
-import csv
 import difflib
-import io
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -10,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 from babel.core import Locale, get_global
-from charset_normalizer import from_bytes
 
 from helpers.paths import DATA
+from helpers.texts import QuoteError, TextError, decode, records
 
 CANDIDATES = ("strong", "weak", "unrelated")
 REQUIRED = ("language", "scenario", "item", "query", *CANDIDATES)
@@ -34,10 +32,7 @@ LANGUAGES = {code: name for code, name in Locale("en").languages.items() if len(
 
 SHOWN = 10  # faults listed before "and 12 more"
 SAVE_AS = "save it as “CSV UTF-8”"
-# What a CSV file that is not UTF-8 is most often written in, by the locale of its writer.
-LEGACY = ["gb18030", "big5", "cp932", "cp949", "euc_jp", "cp1252", "cp1251"]
 
-LINE_END = re.compile(r"\r\n|\r|\n")
 NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")  # control characters; traces of damage
 
 Fault = tuple[int, str, str]  # row (a line of the file), column, what is wrong and what to do
@@ -66,6 +61,7 @@ def read(path: str | Path = DATA / "scenarios.csv") -> pd.DataFrame:
     """
     path = Path(path).expanduser()
     rows = _rows(_decode(path))
+    header: list[str] = []
     items: list[dict[str, str]] = []
     faults: list[Fault] = []
     seen: dict[tuple[str, str, str], int] = {}
@@ -86,8 +82,10 @@ def read(path: str | Path = DATA / "scenarios.csv") -> pd.DataFrame:
                 faults.append((row, "item", f"{same}; give each item its own number"))
         if not items and not faults:
             faults.append((first, header[0], "no row follows the header; add at least one item"))
-    except _QuoteError as error:
-        faults.append(error.args)
+    except QuoteError as error:
+        column = header[error.cell - 1] if error.cell <= len(header) else f"number {error.cell}"
+        what = 'a quotation mark has no partner; write " at both ends of a cell, and "" for a mark inside it'
+        faults.append((error.row, column, what))
     if faults:
         lines = [f"{path}, row {row}, column {column}: {what}" for row, column, what in faults[:SHOWN]]
         more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
@@ -99,75 +97,29 @@ def _decode(path: Path) -> str:
     try:
         if path.is_dir():
             raise ScenarioError(f"{path} is a folder; give the path of a CSV file")
-        data = path.read_bytes()
+        return decode(path.read_bytes())
     except FileNotFoundError:
         raise ScenarioError(f"{path} does not exist; check the path and the name") from None
     except OSError as error:
         raise ScenarioError(f"{path} cannot be read ({error.strerror}); check that you may open it") from None
-    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    if data.startswith(b"PK\3\4") or (b"\0" in data and not utf16):
-        raise ScenarioError(f"{path} is not a text file; if it is a spreadsheet, open it and {SAVE_AS}")
-    try:
-        return data.decode("utf-16" if utf16 else "utf-8").lstrip("\ufeff")
-    except UnicodeDecodeError as error:
-        row = len(LINE_END.findall(data[: error.start].decode("utf-16" if utf16 else "utf-8"))) + 1
-    lossy = data.decode("utf-8", "replace")
-    if utf16 or 5 * lossy.count("\ufffd") < sum(not char.isascii() for char in lossy):
-        raise ScenarioError(f"{path}, row {row}: a character is damaged; mend it and {SAVE_AS}")
-    guess = from_bytes(data, cp_isolation=LEGACY).best()
-    encoding = guess.encoding if guess else "unknown"
-    try:
-        if encoding == "gb18030" or _is_short_chinese(data):
-            return data.decode("gb18030").lstrip("\ufeff")
-    except UnicodeDecodeError:
-        pass
-    raise ScenarioError(f"{path}, row {row}: neither UTF-8 nor GB18030 (encoding perhaps {encoding}); {SAVE_AS}")
-
-
-def _is_short_chinese(data: bytes) -> bool:
-    """Whether bytes that are too few for charset-normalizer can only be GB18030.
-
-    Big5, Japanese and Korean also decode as GB18030, into hanzi without meaning. But Big5 and Japanese soon leave the
-    rows of GB2312's punctuation (with the en dash, A843) and hanzi, and GB2312 sorts its common hanzi by pinyin: even a
-    few Chinese words hold one from S to Z (row C9 on), where Korean has no syllable.
-    """
-    if not re.fullmatch(rb"(?:[\x00-\x7f]|\xa8\x43|[\xa1-\xa3\xb0-\xf7][\xa1-\xfe])*", data):
-        return False
-    hanzi = [pair[0] for pair in re.findall(rb"[\x80-\xff].", data) if pair[0] >= 0xB0]
-    return max(hanzi, default=0xC9) >= 0xC9
-
-
-class _QuoteError(Exception):
-    """A quotation mark without its partner; `args` is a Fault."""
+    except TextError as error:
+        faults = {
+            "binary": f" is not a text file; if it is a spreadsheet, open it and {SAVE_AS}",
+            "damaged": f", row {error.row}: a character is damaged; mend it and {SAVE_AS}",
+            "encoding": f", row {error.row}: neither UTF-8 nor GB18030 (encoding perhaps {error.guess}); {SAVE_AS}",
+        }
+        raise ScenarioError(f"{path}{faults[error.reason]}") from None
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields row and stripped cells of each record that is not empty; the first is the header, lower-cased."""
-    delimiter = max(",;\t", key=LINE_END.split(text.strip(), maxsplit=1)[0].count)
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a long cell is no fault
-    lines = list(io.StringIO(text, newline=""))  # newline="" splits at CR too, and keeps line ends inside a cell
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    """Yields row and cells of each record; the first is the header, lower-cased."""
     header: list[str] = []
-    while True:
-        row = reader.line_num + 1
-        try:
-            cells = [cell.strip() for cell in next(reader)]
-        except StopIteration:
-            return
-        except csv.Error:
-            whole_cell = re.compile(rf' *(?:"(?:[^"]|"")*"|[^"{delimiter}\r\n][^{delimiter}\r\n]*)?{delimiter}')
-            rest, start, place = "".join(lines[row - 1 :]), 0, 0
-            while cell := whole_cell.match(rest, start):
-                start, place = cell.end(), place + 1
-            column = header[place] if place < len(header) else f"number {place + 1}"
-            what = 'a quotation mark has no partner; write " at both ends of a cell, and "" for a mark inside it'
-            raise _QuoteError(row + len(LINE_END.findall(rest, 0, start)), column, what) from None
+    for row, cells in records(text):
         while len(cells) > len(header) and not cells[-1]:
             cells.pop()  # a spreadsheet pads its rows with empty cells
-        if any(cells):
-            if not header:
-                header = cells = [cell.lower() for cell in cells]
-            yield row, cells
+        if not header:
+            header = cells = [cell.lower() for cell in cells]
+        yield row, cells
 
 
 def _header_faults(row: int, header: list[str]) -> Iterator[Fault]:

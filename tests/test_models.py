@@ -142,7 +142,7 @@ def test_no_gpu_is_one_sentence(monkeypatch):
 
 
 def test_the_memory_that_a_model_needs(embedded, monkeypatch):
-    monkeypatch.setattr(models, "_free", lambda device: 79.1e9)
+    monkeypatch.setattr(models, "free_memory", lambda device: 79.1e9)
     need = models.memory("minilm")
     numbers = sum(tensor.numel() for tensor in embedded("minilm").state_dict().values())
     assert need.parameters == numbers + 512, "the file also holds the position ids"
@@ -154,7 +154,7 @@ def test_the_memory_that_a_model_needs(embedded, monkeypatch):
 @pytest.mark.parametrize(("free", "fits"), [(1.1, False), (1.19, False), (1.21, True)])
 def test_a_fifth_more_than_the_weights_must_be_free(folder, monkeypatch, free, fits):
     needed = models.memory(folder).needed
-    monkeypatch.setattr(models, "_free", lambda device: int(free * needed))
+    monkeypatch.setattr(models, "free_memory", lambda device: int(free * needed))
     assert models.memory(folder).fits() == fits
     assert not models.memory(folder).fits(copies=2)
     if not fits:
@@ -165,14 +165,14 @@ def test_a_fifth_more_than_the_weights_must_be_free(folder, monkeypatch, free, f
 
 
 def test_what_is_free_on_the_cpu_heeds_a_containers_limit(tmp_path, monkeypatch):
-    whole = models._free("cpu")
+    whole = models.free_memory("cpu")
     assert whole > 10**8
     monkeypatch.setattr(models, "CGROUP", tmp_path)
     (tmp_path / "memory.stat").write_text("anon 300\nfile 5000\n")
     (tmp_path / "memory.max").write_text("1000\n")
-    assert models._free("cpu") == 700
+    assert models.free_memory("cpu") == 700
     (tmp_path / "memory.max").write_text("max\n")
-    assert models._free("cpu") > 10**8
+    assert models.free_memory("cpu") > 10**8
 
 
 def test_a_damaged_embedded_model_is_mended(tmp_path, monkeypatch):
@@ -273,7 +273,7 @@ def test_a_hub_model_that_does_not_fit_is_not_downloaded(monkeypatch, gpus):
 def test_a_hub_that_tells_no_size_is_measured_after_the_download(monkeypatch, folder):
     on_hub(monkeypatch, ["model.safetensors"], None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **options: folder)
-    monkeypatch.setattr(models, "_free", lambda device: 10**6)
+    monkeypatch.setattr(models, "free_memory", lambda device: 10**6)
     assert "91 MB in float32 for its weights alone" in refusal("somebody/minilm")
 
 

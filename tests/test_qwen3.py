@@ -97,7 +97,7 @@ def test_a_gpu_reads_bfloat16_as_it_is_stored(qwen3_layout, monkeypatch):
 
 
 def test_too_little_memory_is_one_sentence(qwen3_layout, monkeypatch):
-    monkeypatch.setattr(models, "_free", lambda device: 10**7)
+    monkeypatch.setattr(models, "free_memory", lambda device: 10**7)
     monkeypatch.setattr("sentence_transformers.SentenceTransformer", None)
     with pytest.raises(models.ModelError) as caught:
         models.load(qwen3_layout)
