@@ -23,7 +23,9 @@ RUN := exec "$(VENV)/bin/python" -m
 export POOLING_LAB_MODEL := $(value MODEL)
 export POOLING_LAB_LANGUAGE := $(value LANGUAGE)
 export POOLING_LAB_SCENARIOS := $(value SCENARIOS)
-unexport MODEL LANGUAGE SCENARIOS DEVICE FORMAT
+export POOLING_LAB_RADAR_HOST := $(value RADAR_HOST)
+export POOLING_LAB_RADAR_PORT := $(value RADAR_PORT)
+unexport MODEL LANGUAGE SCENARIOS DEVICE FORMAT RADAR_HOST RADAR_PORT
 
 # A run means the same on every machine, whatever the reader's shell holds.
 export PYTHONUTF8 := 1
@@ -35,15 +37,18 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS MPLBACKEND
 given = $(filter command,$(firstword $(origin $1)))
 GIVEN := $(foreach name,$(filter-out -% MAKE% GNUMAKEFLAGS,$(.VARIABLES)),$(if $(call given,$(name)),$(name)))
 STUDY := MODEL LANGUAGE SCENARIOS DEVICE
-with_MODEL := reproduce doctor
+RADAR := MODEL RADAR_HOST RADAR_PORT
+with_MODEL := reproduce doctor radar
 with_LANGUAGE := reproduce
 with_SCENARIOS := reproduce
-with_DEVICE := reproduce doctor lab
+with_DEVICE := reproduce doctor lab radar
 with_FORMAT := doctor
-unknown := $(firstword $(filter-out $(STUDY) FORMAT PYTHON VENV,$(GIVEN)))
-$(if $(unknown),$(error There is no variable $(unknown): use MODEL, LANGUAGE, SCENARIOS and DEVICE with `make reproduce`, MODEL, DEVICE and FORMAT with `make doctor`, DEVICE with `make lab`, PYTHON and VENV with any command))
+with_RADAR_HOST := radar
+with_RADAR_PORT := radar
+unknown := $(firstword $(filter-out $(STUDY) $(RADAR) FORMAT PYTHON VENV,$(GIVEN)))
+$(if $(unknown),$(error There is no variable $(unknown): use MODEL, LANGUAGE, SCENARIOS and DEVICE with `make reproduce`, MODEL, DEVICE and FORMAT with `make doctor`, MODEL, DEVICE, RADAR_HOST and RADAR_PORT with `make radar`, DEVICE with `make lab`, PYTHON and VENV with any command))
 $(foreach name,$(GIVEN),$(if $(strip $(value $(name))),,$(error $(name)= is empty: give it a value or leave it out)))
-$(foreach name,$(filter $(STUDY) FORMAT,$(GIVEN)),$(if $(filter-out $(with_$(name)),$(or $(MAKECMDGOALS),help)),$(error \
+$(foreach name,$(filter $(STUDY) $(RADAR) FORMAT,$(GIVEN)),$(if $(filter-out $(with_$(name)),$(or $(MAKECMDGOALS),help)),$(error \
 	$(name) goes with $(subst ~, ,$(subst $(space), or ,$(with_$(name):%=`make~%`))) alone)))
 $(if $(and $(filter doctor,$(MAKECMDGOALS)),$(if $(call given,MODEL),,none)),$(error Name the model that `make doctor` \
 	is to examine: MODEL=hub-id-or-folder))
@@ -51,7 +56,7 @@ $(if $(and $(call given,FORMAT),$(filter-out json text,$(value FORMAT))),$(error
 # The one variable that a command reads from its environment, empty where it was not given
 export POOLING_LAB_DEVICE := $(if $(call given,DEVICE),$(value DEVICE))
 
-.PHONY: help reproduce test verify lab doctor report models clean FORCE
+.PHONY: help reproduce test verify lab radar doctor report models clean FORCE
 .NOTPARALLEL: # the commands share build/, and each keeps every core busy
 .SUFFIXES:
 
@@ -61,7 +66,8 @@ help: ## list the commands
 	@echo
 	@echo 'With your own model and sentences, into build/:'
 	@echo '  make reproduce MODEL=hub-id-or-folder LANGUAGE=zh SCENARIOS=my.csv   (any of the three)'
-	@echo 'On a device of your choice, cuda, mps or cpu, with reproduce, doctor and lab: DEVICE=cuda'
+	@echo 'On a device of your choice, cuda, mps or cpu, with reproduce, doctor, lab and radar: DEVICE=cuda'
+	@echo 'The radar on another port: RADAR_PORT=8502; RADAR_HOST=0.0.0.0 opens it to other machines, without protection'
 	@echo 'With a Python of your choice, 3.11 or newer: PYTHON=python3.12'
 
 reproduce: $(STAMP) $(MODELS) ## run every notebook, publish results and figures, build the HTML report
@@ -80,6 +86,11 @@ verify: $(STAMP) $(MODELS) ## run every notebook afresh, long ones too, and comp
 
 lab: $(STAMP) $(MODELS) ## open the notebooks in JupyterLab, on this machine alone
 	@$(RUN) jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $$(test "$$(id -u)" != 0 || echo --allow-root)
+
+radar: $(STAMP) $(MODELS) ## search sentences by meaning on a web page, on this machine alone: http://127.0.0.1:8501
+	@$(RUN) helpers.serve $(foreach name,$(filter $(GIVEN),$(RADAR)),--$(flag_$(name))="$$POOLING_LAB_$(name)")
+flag_RADAR_HOST := host
+flag_RADAR_PORT := port
 
 doctor: $(STAMP) ## examine how a model makes its vectors: MODEL=hub-id-or-folder, and FORMAT=json for programs
 	@$(RUN) helpers.doctor $(if $(and $(call given,FORMAT),$(filter json,$(value FORMAT))),--json) \

@@ -34,7 +34,7 @@ REQUIREMENTS = [
 ]
 WEIGHTS = [Requirement(line) for line in PYPROJECT["dependency-groups"]["weights"]]
 LOCKS = ("requirements.lock", "requirements-weights.lock")
-COMMANDS = ("help", "reproduce", "test", "verify", "lab", "doctor", "report", "models", "clean")
+COMMANDS = ("help", "reproduce", "test", "verify", "lab", "radar", "doctor", "report", "models", "clean")
 
 
 def lines(lock: str) -> list[str]:
@@ -287,18 +287,34 @@ def test_the_doctor_gets_what_was_typed_and_says_nothing_else(
     assert calls(ready) == ["-m", "helpers.doctor", *options, "--", model]
 
 
+def test_the_radar_gets_what_was_typed(ready: Path) -> None:
+    values = {"MODEL": "-a \"b\" 'c' $d $(e", "RADAR_HOST": "0.0.0.0", "RADAR_PORT": "80'1"}
+    done = make(ready, "radar", *(f"{name}={value}" for name, value in values.items()), "DEVICE=cpu", LC_ALL="C")
+    assert done.returncode == 0, done.stderr
+    flags = ("model", "host", "port")
+    assert calls(ready)[-5:] == [
+        "-m",
+        "helpers.serve",
+        *(f"--{flag}={value}" for flag, value in zip(flags, values.values(), strict=True)),
+    ]
+
+
 def test_variables_of_the_environment_do_not_count(ready: Path) -> None:
     environment = {"MODEL": "x", "LANGUAGE": "en_GB:en", "SCENARIOS": "x.csv", "DEVICE": "x", "FORMAT": "x"}
+    public = {"RADAR_HOST": "0.0.0.0", "RADAR_PORT": "80", "POOLING_LAB_RADAR_HOST": "0.0.0.0"}
+    assert make(ready, "radar", **environment | public).returncode == 0
+    assert calls(ready)[-2:] == ["-m", "helpers.serve"]
     assert make(ready, "reproduce", **environment).returncode == 0
     assert calls(ready)[-3:] == ["-m", "helpers.notebooks", "reproduce"]
     assert make(ready, "doctor", "MODEL=mine", **environment | {"FORMAT": "json"}).returncode == 0
     assert calls(ready)[-4:] == ["-m", "helpers.doctor", "--", "mine"]
 
 
+@pytest.mark.parametrize("command", ["lab", "radar"])
 @pytest.mark.parametrize(("given", "device"), [(["DEVICE=cuda:1"], "cuda:1"), ([], "")])
-def test_the_device_reaches_the_lab(ready: Path, given: list[str], device: str) -> None:
+def test_the_device_reaches_the_notebooks(ready: Path, command: str, given: list[str], device: str) -> None:
     script(ready / ".venv/bin/python", 'echo "<$POOLING_LAB_DEVICE>" >> devices; mkdir -p "models/$3"')
-    assert make(ready, "lab", *given, DEVICE="x", POOLING_LAB_DEVICE="y").returncode == 0
+    assert make(ready, command, *given, DEVICE="x", POOLING_LAB_DEVICE="y").returncode == 0
     assert (ready / "devices").read_text(encoding="utf-8").splitlines()[-1] == f"<{device}>"
 
 
@@ -310,9 +326,13 @@ def test_the_device_reaches_the_lab(ready: Path, given: list[str], device: str) 
         (["reproduce", "MODEL="], "MODEL= is empty"),
         (["lab", "PYTHON="], "PYTHON= is empty"),
         (["test", "LANGUAGE=zh"], "LANGUAGE goes with `make reproduce` alone"),
-        (["lab", "MODEL=x"], "MODEL goes with `make reproduce` or `make doctor` alone"),
-        (["verify", "DEVICE=cpu"], "DEVICE goes with `make reproduce` or `make doctor` or `make lab` alone"),
-        (["DEVICE=cpu"], "DEVICE goes with `make reproduce` or `make doctor` or `make lab` alone"),
+        (["lab", "MODEL=x"], "MODEL goes with `make reproduce` or `make doctor` or `make radar` alone"),
+        (["verify", "DEVICE=cpu"], "DEVICE goes with `make reproduce` or `make doctor` or `make lab` or `make radar`"),
+        (["DEVICE=cpu"], "DEVICE goes with `make reproduce` or `make doctor` or `make lab` or `make radar` alone"),
+        (["lab", "RADAR_HOST=0.0.0.0"], "RADAR_HOST goes with `make radar` alone"),
+        (["radar", "RADAR_PORT="], "RADAR_PORT= is empty"),
+        (["radar", "PORT=80"], "There is no variable PORT: use"),
+        (["radar", "LANGUAGE=zh"], "LANGUAGE goes with `make reproduce` alone"),
         (["reproduce", "FORMAT=json"], "FORMAT goes with `make doctor` alone"),
         (["doctor", "MODEL=x", "FORMAT=xml"], "FORMAT is json or text"),
         (["doctor"], "Name the model that `make doctor` is to examine: MODEL=hub-id-or-folder"),
