@@ -65,6 +65,9 @@ class Meaning:
             where there is none.
         low: Where the 95 % interval of the threshold begins, or None.
         high: Where it ends, or None.
+        strong: The share of the pairs that belong together at or above the threshold, by items that it was not chosen
+            on, or None.
+        unrelated: The same of the pairs that do not.
         note: Why there is no threshold; empty where there is one.
         probability: Turns cosines into the probability that a pair belongs together, where half of all pairs do.
     """
@@ -75,8 +78,20 @@ class Meaning:
     threshold: float | None
     low: float | None
     high: float | None
+    strong: float | None
+    unrelated: float | None
     note: str
     probability: Callable[[ArrayLike], np.ndarray]
+
+    def precision(self, lines: int) -> float | None:
+        """Returns which share of what is at or above the threshold is right, where one of so many lines is.
+
+        None without a threshold.
+        """
+        if self.threshold is None:
+            return None
+        wrong = self.unrelated * (lines - 1)
+        return self.strong / (self.strong + wrong) if self.strong + wrong else None
 
 
 class KnowledgeBase:
@@ -197,20 +212,23 @@ def build(model: SentenceTransformer, lines: Sequence[str], poolings: Sequence[s
     return base
 
 
-def explain(model: SentenceTransformer, query: str, line: str) -> pd.DataFrame:
+def explain(model: SentenceTransformer, query: str, line: str, centre: np.ndarray | None = None) -> pd.DataFrame:
     """Shares the cosine of a query and a line under mean pooling out among the tokens of either.
 
     A mean of token states is a sum, so the cosine is one, too: a token t of the query, whose n states h have the mean
-    q̄, contributes h_t · l̂ / (n ‖q̄‖), with l̂ the unit vector of the line; and the other way round.
+    q̄, contributes h_t · l̂ / (n ‖q̄‖), with l̂ the unit vector of the line; and the other way round. Where all vectors
+    point much the same way, most of that is what the token would contribute with any line: `beyond` has the centre c of
+    the lines subtracted, h_t · (l̂ − c) / (n ‖q̄‖), and adds up to the cosine less q̂ · c, the mean cosine of all lines.
 
     Args:
         model: The model.
         query: The query, encoded in its role.
         line: The line, encoded in its own.
+        centre: The mean of the unit vectors that the line is compared with, `(dim,)`; without it, `beyond` is left out.
 
     Returns:
         One row for each token that is pooled, with the columns `text` ("query" or "line"), `token` as it can be read,
-        special tokens by name, and `contribution`. Those of each text add up to the cosine.
+        special tokens by name, `contribution`, and `beyond`. The contributions of each text add up to the cosine.
     """
     tokens, states = {}, {}
     for text, role, of in (("query", "query", query), ("line", "document", line)):
@@ -219,8 +237,9 @@ def explain(model: SentenceTransformer, query: str, line: str) -> pd.DataFrame:
     tables = []
     for text, other in (("query", "line"), ("line", "query")):
         unit = mean[other] / np.linalg.norm(mean[other])
-        contribution = states[text] @ unit / (len(states[text]) * np.linalg.norm(mean[text]))
-        tables.append(pd.DataFrame({"text": text, "token": tokens[text], "contribution": contribution}))
+        scaled = states[text] / (len(states[text]) * np.linalg.norm(mean[text]))
+        shares = {"contribution": scaled @ unit} | ({} if centre is None else {"beyond": scaled @ (unit - centre)})
+        tables.append(pd.DataFrame({"text": text, "token": tokens[text]} | shares))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -238,7 +257,7 @@ def project(vectors: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndar
     centre = vectors.mean(axis=0)
     if np.allclose(vectors, centre, atol=1e-6):
         return np.zeros((len(vectors), 2)), np.array([np.linalg.norm(query - centre), 0.0]), 1.0
-    plane = PCA(min(2, len(vectors) - 1)).fit(vectors)
+    plane = PCA(min(2, len(vectors) - 1), random_state=0).fit(vectors)
     both = plane.transform(np.vstack([vectors, query]))
     both = np.pad(both, ((0, 0), (0, 2 - both.shape[1])))
     return both[:-1], both[-1], float(plane.explained_variance_ratio_.sum())
@@ -275,13 +294,14 @@ def meaning(table: pd.DataFrame, pooling: str) -> Meaning:
     if len(rows[["model", "language"]].drop_duplicates()) != 1:
         raise ValueError(f"The table must hold one model and language, and the pooling {pooling!r}.")
     found = find(rows, precision=PRECISION).iloc[0]
-    ends = {"threshold": "threshold", "low": "threshold_low", "high": "threshold_high"}
+    columns = {"threshold": "threshold", "low": "threshold_low", "high": "threshold_high"}
+    columns |= {kind: kind for kind in ("strong", "unrelated")}
     some = pairs(rows)
     return Meaning(
         pooling=pooling,
         language=found["language"],
         items=int(found["items"]),
-        **{name: None if found["note"] else float(found[column]) for name, column in ends.items()},
+        **{name: None if found["note"] else float(found[column]) for name, column in columns.items()},
         note=found["note"],
         probability=calibrator(some["cosine"], some["positive"]),
     )

@@ -114,7 +114,7 @@ def records(text: str, delimiters: str = ",;\t") -> Iterator[tuple[int, list[str
         except StopIteration:
             return
         except csv.Error:
-            whole_cell = re.compile(rf' *(?:"[^"]*(?:""[^"]*)*"|[^"{delimiter}\r\n][^{delimiter}\r\n]*)?{delimiter}')
+            whole_cell = re.compile(rf' *+(?:"[^"]*(?:""[^"]*)*"|[^"{delimiter}\r\n][^{delimiter}\r\n]*)?{delimiter}')
             rest, start, cell = "".join(lines[row - 1 :]), 0, 1
             while found := whole_cell.match(rest, start):
                 start, cell = found.end(), cell + 1

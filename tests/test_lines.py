@@ -112,6 +112,10 @@ def test_a_table_that_is_none_is_refused_by_row_and_column() -> None:
     refused("quote", "a.csv", b'a,b\n1,"two\n3,4\n', name="a.csv", row=2, column=2)
 
 
+def test_a_long_row_of_spaces_before_a_stray_mark_is_read_in_one_go() -> None:
+    refused("quote", "a.csv", b"a,b\n" + b" " * 1_000_000 + b'"x', row=2)
+
+
 def test_sizes_are_refused() -> None:
     refused("too_large", "a.txt", b"x" * (33 * 2**20), name="a.txt", limit=32)
     refused("long_line", "a.txt", b"short\n" + b"word " * 2_000_000, row=2, characters=10_000_000, limit=20_000)

@@ -250,6 +250,20 @@ def test_contributions_add_up_to_the_cosine_for_both_texts(
     np.testing.assert_allclose(sums, cosine, atol=1e-5)
 
 
+def test_beyond_the_average_line_adds_up_to_what_the_cosine_has_more(
+    embedded: Embedded, bases: dict[str, KnowledgeBase]
+) -> None:
+    base = bases["e5-small"]
+    asked = base.embed_query(QUERY)["mean"]
+    cosines = base.unit["mean"] @ asked / np.linalg.norm(asked)
+    table = explain(embedded("e5-small"), QUERY, LINES[3], base.unit["mean"].mean(axis=0))
+    sums = table.groupby("text")[["contribution", "beyond"]].sum()
+    assert sums.at["query", "contribution"] == pytest.approx(cosines[3], abs=1e-5)
+    assert sums.at["query", "beyond"] == pytest.approx(cosines[3] - cosines.mean(), abs=1e-5)
+    to_others = base.unit["mean"] @ base.unit["mean"][3]
+    assert sums.at["line", "beyond"] == pytest.approx(cosines[3] - to_others.mean(), abs=1e-5)
+
+
 def tokens(table: pd.DataFrame, text: str) -> list[str]:
     return list(table.loc[table["text"] == text, "token"])
 
@@ -375,6 +389,9 @@ def test_a_threshold_is_the_one_that_thresholds_choose(table: pd.DataFrame, pool
     assert found.low <= found.threshold <= found.high
     assert found.low < found.high
     assert (found.pooling, found.language, found.items, found.note) == (pooling, "en", 80, "")
+    assert found.precision(2) == pytest.approx(found.strong / (found.strong + found.unrelated))
+    odds = found.strong / (99 * found.unrelated)
+    assert found.precision(100) == pytest.approx(odds / (1 + odds))
     cosines = np.linspace(-1, 1, 101)
     shares = found.probability(cosines)
     assert (np.diff(shares) >= 0).all()
@@ -389,6 +406,7 @@ def test_where_no_threshold_keeps_the_promise_a_note_says_so(table: pd.DataFrame
     found = meaning(table.assign(cosine=luck), "mean")
     assert (found.threshold, found.low, found.high) == (None, None, None)
     assert "0.9" in found.note
+    assert found.precision(100) is None
     assert found.probability([0.5])[0] == pytest.approx(0.5, abs=0.15)
 
 
