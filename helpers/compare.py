@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
-from helpers.series import NotebookError
+from helpers.series import SKIPPED, NotebookError
 
 NUMBER = re.compile(r"(?<![\w.])[-−+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 TOLERANCE = 1e-4
@@ -37,6 +37,8 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         if cell.cell_type != "code":
             continue
         count += 1
+        if tags and SKIPPED in tags:
+            continue
         if cell.execution_count is None:
             raise NotebookError(f"cell {count} was not run")
         cell.execution_count = count

@@ -8,6 +8,8 @@ import nbformat
 
 from helpers.paths import ROOT
 
+SKIPPED = "skip-execution"  # the tag of a cell that nbclient leaves alone, such as one whose widgets need a kernel
+
 
 class NotebookError(RuntimeError):
     """A notebook failed, is none of the lab's, or shows something that must not be committed."""

@@ -25,6 +25,7 @@ from traitlets.config import Config
 from voila.app import Voila
 
 from helpers.paths import ROOT
+from helpers.series import SKIPPED
 from helpers.weights import SOURCES
 
 NOTEBOOK = ROOT / "notebooks" / "10_semantic_radar.ipynb"
@@ -73,7 +74,7 @@ def page(notebook: NotebookNode, model: str = "") -> NotebookNode:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags or "page" in tags:
-            cell.metadata["tags"] = [tag for tag in tags if tag != "skip-execution"]
+            cell.metadata["tags"] = [tag for tag in tags if tag != SKIPPED]
             kept.append(cell)
     notebook.cells = kept
     if not model:

@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from helpers.compare import clean, compare_notebooks, compare_text
 from helpers.notebooks import changes
+from helpers.series import SKIPPED, NotebookError
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,14 @@ def picture(height: float) -> bytes:
 def showing(content: bytes) -> NotebookNode:
     outputs = [new_output("display_data", {"image/png": base64.b64encode(content).decode()})]
     return new_notebook(cells=[new_code_cell("plot()", outputs=outputs, execution_count=1)])
+
+
+def test_a_cell_that_the_runner_leaves_alone_needs_no_run() -> None:
+    run, skipped = (new_code_cell("1", execution_count=count, id=f"{count}") for count in (1, None))
+    with pytest.raises(NotebookError, match="cell 2 was not run"):
+        clean(new_notebook(cells=[run, skipped]))
+    skipped.metadata["tags"] = ["page", SKIPPED]
+    assert clean(new_notebook(cells=[run, skipped])).cells[1] == skipped
 
 
 def test_pictures_inside_notebooks_are_compared_too() -> None:

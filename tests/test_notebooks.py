@@ -14,7 +14,7 @@ from helpers import readme
 from helpers.compare import clean
 from helpers.notebooks import alone, changes, run, stale
 from helpers.paths import BUILD, ROOT
-from helpers.series import about, notebooks
+from helpers.series import SKIPPED, about, notebooks
 
 PATHS = notebooks()
 SHORT = [path for path in PATHS if not about(path).get("long")]
@@ -151,6 +151,9 @@ def test_committed_notebook_is_clean(notebook: NotebookNode) -> None:
 
 
 def test_committed_notebook_was_run(notebook: NotebookNode) -> None:
-    assert all(cell.execution_count for cell in code_cells(notebook))
+    for cell in code_cells(notebook):
+        skipped = SKIPPED in cell.metadata.get("tags", [])
+        assert bool(cell.execution_count) != skipped, cell.source
+        assert not (skipped and cell.outputs), "widgets have no place in git"
     assert not [one for cell in code_cells(notebook) for one in cell.outputs if one.output_type == "error"]
     assert sum(bool(cell.outputs) for cell in code_cells(notebook)) >= 10
