@@ -895,6 +895,135 @@ def plot_effects(effects: pd.DataFrame, row: str, mark: str, xlabel: str) -> Axe
     return axes[0]
 
 
+def plot_found(summary: pd.DataFrame, xlabel: str, floors: Mapping[str, float]) -> Axes:
+    """Draws how well answers are found under each pooling, with 95 % intervals, a panel for each model and language.
+
+    Args:
+        summary: One row for each model, language and pooling with `value`, `low` and `high`.
+        xlabel: What the values are.
+        floors: By language, what a search without any model reaches: a dotted line.
+
+    Returns:
+        The first panel's axes.
+    """
+    studies = dict(list(summary.groupby(["model", "language"], sort=False)))
+    poolings = list(dict.fromkeys(summary["pooling"]))
+    figure = plt.figure(figsize=(1.5 + 1.9 * len(studies), 3.4))
+    panels = figure.subplots(1, len(studies), sharey=True, sharex=True, squeeze=False)[0]
+    for panel, ((model, language), rows) in zip(panels, studies.items(), strict=True):
+        for row in rows.itertuples():
+            colour, marker = {"mean": ("C0", "o"), "cls": ("C1", "s")}.get(row.pooling, ("#888888", "."))
+            height = poolings.index(row.pooling)
+            panel.hlines(height, row.low, row.high, colour, linewidth=2)
+            panel.plot(row.value, height, marker, color=colour, markersize=8)
+        if language in floors:
+            panel.axvline(floors[language], color="black", linestyle=":")
+        panel.set_title(f"{model}\n{language}", weight="normal", fontsize=10)
+        panel.set_yticks(range(len(poolings)), poolings)
+        panel.set(ylim=(len(poolings) - 0.5, -0.5), xlim=(0, 1.1 * summary["high"].max()))
+        panel.locator_params(axis="x", nbins=4)
+        panel.grid(True, axis="x")
+        panel.grid(False, axis="y")
+    figure.supxlabel(xlabel, fontsize=10)
+    return panels[0]
+
+
+def plot_crowd(right: np.ndarray, wrong: np.ndarray, cuts: Mapping[str, float], ax: Axes | None = None) -> Axes:
+    """Draws how many right and wrong lines have which cosine, on a logarithmic scale, and some thresholds.
+
+    Args:
+        right: Cosines of questions with their answers.
+        wrong: Cosines of questions with all other lines.
+        cuts: Thresholds by name.
+        ax: Where to draw.
+    """
+    ax = ax or plt.gca()
+    edges = np.histogram_bin_edges(np.concatenate([right, wrong]), 40)
+    ax.hist(wrong, edges, color="#BBBBBB", label=f"{len(wrong):,} wrong lines")
+    look = {"histtype": "step", "linewidth": 2.2, "color": CANDIDATE_STYLE["strong"][0]}
+    ax.hist(right, edges, **look, label=f"{len(right):,} right lines")
+    for place, (name, cut) in enumerate(cuts.items()):
+        ax.axvline(cut, color="#D55E00", linestyle=("--", ":")[place % 2], linewidth=2)
+        ax.text(cut, 1.01, f"{name}: {cut:.2f}", color="#A34700", ha="center", transform=ax.get_xaxis_transform())
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.set(xlabel="cosine with the question", ylabel="number of pairs")
+    ax.legend(loc="upper center")
+    return ax
+
+
+def plot_shares(shares: pd.DataFrame, marked: Sequence[str]) -> Axes:
+    """Draws what each token adds, a panel for each column and a bar for each token, in the order of the text.
+
+    Args:
+        shares: One row for each token, its index their names; the columns' names become titles.
+        marked: Tokens that the reader did not write: hatched.
+
+    Returns:
+        The first panel's axes.
+    """
+    figure = plt.figure(figsize=(9, 0.6 + 0.24 * len(shares)))
+    panels = figure.subplots(1, shares.shape[1], sharey=True, squeeze=False)[0]
+    for place, (panel, title) in enumerate(zip(panels, shares, strict=True)):
+        bars = panel.barh(range(len(shares)), shares[title], color=f"C{place}", height=0.75)
+        for bar, token in zip(bars, shares.index, strict=True):
+            if token in marked:
+                bar.set(facecolor="white", edgecolor=f"C{place}", hatch="////")
+        panel.set_title(title, weight="normal", fontsize=10)
+        panel.set(ylim=(len(shares) - 0.4, -0.6), xlabel="part of the cosine")
+        panel.set_yticks(range(len(shares)), shares.index)
+        panel.axvline(0, color="black", linewidth=0.8)
+        panel.locator_params(axis="x", nbins=5)
+        panel.grid(True, axis="x")
+        panel.grid(False, axis="y")
+    return panels[0]
+
+
+def plot_map(points: np.ndarray, query: np.ndarray, near: Sequence[int], right: int, ax: Axes | None = None) -> Axes:
+    """Draws lines and a query as points, the nearest by cosine ringed, the right one filled.
+
+    Args:
+        points: Of the lines, `(N, 2)`.
+        query: Of the query, `(2,)`.
+        near: Rows of the lines that are nearest in truth.
+        right: Row of the line that answers the query.
+        ax: Where to draw.
+    """
+    ax = ax or plt.subplots(figsize=(7.5, 4.2))[1]
+    blue, red = CANDIDATE_STYLE["strong"][0], "#D55E00"
+    ax.scatter(*points.T, s=16, color="#BBBBBB", label="lines")
+    ring = {"s": 110, "facecolor": "none", "edgecolor": blue, "linewidth": 1.6}
+    ax.scatter(*points[near].T, **ring, label=f"the {len(near)} nearest by cosine")
+    ax.scatter(*points[right], s=50, color=blue, marker="^", label="the right line")
+    ax.scatter(*query, s=220, color=red, marker="*", label="the question", zorder=3)
+    closest = np.linalg.norm(points - query, axis=1).argmin()
+    ax.scatter(*points[closest], s=70, color=red, marker="x", linewidth=2, label="nearest on the map")
+    ax.set(xlabel="first component", ylabel="second component", aspect="equal")
+    ax.locator_params(nbins=6)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def plot_numbers(vectors: Mapping[str, np.ndarray], first: int) -> Axes:
+    """Draws the first numbers of some vectors as bars, one vector below the other.
+
+    Args:
+        vectors: By title.
+        first: How many numbers.
+
+    Returns:
+        The first panel's axes.
+    """
+    figure = plt.figure(figsize=(8, 1.5 * len(vectors) + 0.4))
+    panels = figure.subplots(len(vectors), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for place, (panel, (title, vector)) in enumerate(zip(panels, vectors.items(), strict=True)):
+        panel.bar(range(1, first + 1), vector[:first], color=f"C{place}", hatch=HATCHES[place], edgecolor="white")
+        panel.axhline(0, color="black", linewidth=0.8)
+        panel.set_title(title, weight="normal", fontsize=10)
+    panels[-1].set(xlabel="number of the dimension")
+    return panels[0]
+
+
 def _study_rows(table: pd.DataFrame) -> pd.Series:
     """Returns a short name for each row of a table with `model`, `language` and `pooling`."""
     return table["model"] + " (" + table["language"] + "), " + table["pooling"]
