@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # importing them takes seconds, in which the page already say
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-    from helpers.search import Hit, KnowledgeBase, Meaning
+    from helpers.search import Hit, KnowledgeBase, Meaning, Plane
 
 WEB = Path(__file__).parent / "web"
 CHUNK = 2**20  # bytes of one message; ten times as many, and the server closes the connection
@@ -38,7 +38,7 @@ POINTS = 2000  # of a map
 TITLE = 120  # characters of a line on it
 CURVE = 101
 DIMENSIONS = 50
-GROUP = 20  # labelled items that are scored at once: a search waits no longer
+GROUP = 64  # labelled items that are scored at once: a search waits no longer
 SIDES = ("left", "right")
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -66,8 +66,12 @@ class Kept:
 
 @dataclass(frozen=True)
 class Asked:
-    """The last query, with its raw vector `(dim,)` for each pooling, and the knowledge base that it was put to."""
+    """The last query, with its raw vector `(dim,)` for each pooling, and the knowledge base that it was put to.
 
+    The number tells searches apart: the browser learns only of what changes, and the same may be asked again.
+    """
+
+    number: int
     query: str
     vectors: "dict[str, np.ndarray]"
     kept: Kept
@@ -96,6 +100,7 @@ class Radar(anywidget.AnyWidget):
     problem = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
     base = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
     table = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
+    plane = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
     found = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
     why = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
 
@@ -131,6 +136,8 @@ class Radar(anywidget.AnyWidget):
         self._kept: Kept | None = None
         self._wanted: tuple[dict[str, str], Tidied, str] | None = None  # what is being made into a knowledge base
         self._asked: Asked | None = None
+        self._early = ""  # a query that came before there was anything to search
+        self._planes: dict[str, Plane] = {}
         self._scores: dict[tuple[str, str], pd.DataFrame] = {}
         self._meanings: dict[tuple[str, str, str], Meaning] = {}
         self._parts: list[bytes] = []
@@ -140,7 +147,7 @@ class Radar(anywidget.AnyWidget):
         self._loading = asyncio.Lock()  # apart, as a download takes minutes in which the last model still searches
         self._job: asyncio.Task | None = None
         self._tasks: set[asyncio.Task] = set()
-        self._shows = 0
+        self._shows = self._searches = 0
         self.on_msg(self._take)
         self.observe(self._change, "settings")
 
@@ -153,6 +160,7 @@ class Radar(anywidget.AnyWidget):
                 if not (self._kept or self._job):
                     self._begin(self._use_sample("fruit", language))
             case {"do": "sample", "name": name, "language": language}:
+                self.table = None
                 self._begin(self._use_sample(name, language))
             case {"do": "model", "name": name}:
                 self._choose(name)
@@ -165,6 +173,9 @@ class Radar(anywidget.AnyWidget):
                 self._start(self._search(query))
             case {"do": "why", "side": side, "row": row}:
                 self._start(self._explain(side, row))
+            case {"do": "calibrate"}:
+                if self._kept and not self._job:
+                    self._begin(self._calibrate(self._kept))
             case {"do": "stop"}:
                 self._uploads += 1
                 self._job = None
@@ -197,7 +208,7 @@ class Radar(anywidget.AnyWidget):
             self.problem = _problem(SearchError("too_large", name=name, limit=lines.FILE_BYTES // 2**20))
         elif part == parts - 1 == len(self._parts) - 1:
             whole, self._parts = b"".join(self._parts), []
-            self._uploads, self.problem = self._uploads + 1, None
+            self._uploads, self.problem, self.table = self._uploads + 1, None, None
             self._start(self._use_text(whole) if kind == "text" else self._use_file(name, whole))
 
     # Knowledge bases
@@ -224,6 +235,8 @@ class Radar(anywidget.AnyWidget):
 
     async def _use_column(self, index: int, header: bool) -> None:
         name, rows = self._file
+        if not rows:  # asked twice
+            return
         await self._use_lines({"kind": "file", "name": name}, lines.column(rows, index, header))
 
     async def _use_lines(self, source: dict[str, str], raw: list[str]) -> None:
@@ -247,11 +260,12 @@ class Radar(anywidget.AnyWidget):
             self.progress = {"done": done, "total": total}
         self._loaded, self._wanted = (name, model), None
         self._kept = kept = Kept(name, source, tidied, _search().language_of(tidied.lines), knowledge)
-        query = query or (self._asked.query if self._asked else "")
-        self.base, self.found, self.why, self._asked = _described(kept), None, None, None
+        query = self._early or query or (self._asked.query if self._asked else "")
+        self._early, self._asked, self._planes = "", None, {}
+        self.base, self.plane, self.found, self.why = _described(kept), None, None, None
         if query:
             self._start(self._search(query))  # not part of the job: it may fail, and the lines are ready all the same
-        await self._calibrate(kept, model)
+        await self._calibrate(kept)
 
     async def _model(self, name: str) -> "SentenceTransformer":
         if self._loaded and self._loaded[0] == name:
@@ -260,7 +274,7 @@ class Radar(anywidget.AnyWidget):
         self.poolings = list(search.POOLINGS)
         return await self._step(load, name, turn=self._loading)
 
-    async def _calibrate(self, kept: Kept, model: "SentenceTransformer") -> None:
+    async def _calibrate(self, kept: Kept) -> None:
         """Finds out what a cosine means under this model, from sentences of which is known what belongs together."""
         if kept.study not in self._scores:
             items, tables = _search().labelled(kept.language), []
@@ -268,7 +282,7 @@ class Radar(anywidget.AnyWidget):
             for start in range(0, len(items), GROUP):
                 self.progress = {"done": start, "total": len(items)}
                 group = items[start : start + GROUP]
-                tables.append(await self._step(_search().score, model, kept.model, group))
+                tables.append(await self._step(_search().score, kept.knowledge.model, kept.model, group))
             self._scores[kept.study] = pd.concat(tables)
         await self._show()
 
@@ -276,13 +290,17 @@ class Radar(anywidget.AnyWidget):
 
     async def _search(self, query: str) -> None:
         if (kept := self._kept) is None:
-            self.problem = {"key": "no_base", "values": {}}
+            if self._job:
+                self._early = query
+            else:
+                self.problem = {"key": "no_base", "values": {}}
             return
         vectors = await self._in_turn(kept.knowledge.embed_query, query)
         if kept is not self._kept:  # another knowledge base has taken its place meanwhile
             await self._search(query)
             return
-        self._asked, self.why = Asked(query.strip(), vectors, kept), None
+        self._searches += 1
+        self._asked, self.why = Asked(self._searches, lines.clean(query), vectors, kept), None
         await self._show()
 
     async def _show(self) -> None:
@@ -291,24 +309,32 @@ class Radar(anywidget.AnyWidget):
             return
         self._shows += 1
         this, asked, settings = self._shows, self._asked, self.settings
-        found = await asyncio.to_thread(self._rank, asked, settings)
+        found, plane = await asyncio.to_thread(self._rank, asked, settings)
         if this == self._shows and asked is self._asked:  # else a newer one is on its way
-            self.found = found
+            self.plane, self.found = plane, found
 
-    def _rank(self, asked: Asked, settings: dict[str, Any]) -> dict[str, Any]:
-        knowledge, normalize = asked.kept.knowledge, settings["normalize"]
-        found: dict[str, Any] = {"query": asked.query, "normalize": normalize, "right": None}
+    def _rank(self, asked: Asked, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns what was found, and the map that it is shown on, which stays the same from query to query."""
+        knowledge, normalize, left = asked.kept.knowledge, settings["normalize"], settings["left"]
+        found: dict[str, Any] = {"number": asked.number, "query": asked.query, "normalize": normalize, "right": None}
         for side in SIDES:
             if pooling := settings[side]:
                 top_k = min(max(int(settings["top_k"]), 1), TOP_K)
                 hits = knowledge.search(asked.vectors[pooling], pooling, top_k, normalize)
                 found[side] = _side(pooling, hits, self._meaning(asked.kept, pooling), asked.kept)
-        left = settings["left"]
         vector = asked.vectors[left]
-        rows = [hit["row"] for hit in found["left"]["hits"]]
         unit = vector / max(float((vector**2).sum() ** 0.5), 1e-12)
-        shown = {"dimensions": unit[:DIMENSIONS].round(6).tolist(), "dim": len(unit)}
-        return found | shown | {"map": _map(knowledge, unit, rows, left)}
+        sample = range(0, len(knowledge.lines), -(-len(knowledge.lines) // POINTS))
+        if left not in self._planes:
+            self._planes[left] = _search().Plane(knowledge.unit[left][sample])
+        plane = self._planes[left]
+        rows = [hit["row"] for hit in found["left"]["hits"]]
+        found["pins"] = plane.place(knowledge.unit[left][rows]).round(4).tolist()
+        found["star"] = plane.place(unit[None])[0].round(4).tolist()
+        found |= {"dimensions": unit[:DIMENSIONS].round(6).tolist(), "dim": len(unit)}
+        points = zip(plane.points.round(4).tolist(), sample, strict=True)
+        dots = [[*place, row, knowledge.lines[row][:TITLE]] for place, row in points]
+        return found, {"pooling": left, "points": dots, "explained": plane.explained}
 
     def _meaning(self, kept: Kept, pooling: str) -> "Meaning | None":
         key = (*kept.study, pooling)
@@ -403,6 +429,7 @@ def _described(kept: Kept) -> dict[str, Any]:
     return {
         "source": kept.source,
         "language": kept.language,
+        "mixed": _search().is_mixed(tidied.lines),
         "lines": len(tidied.lines),
         "blank": tidied.blank,
         "symbols": tidied.symbols,
@@ -434,18 +461,3 @@ def _shares(tokens: pd.DataFrame) -> dict[str, Any]:
     """Describes what each token of a text gives to a cosine, and beyond what it gives to the average line."""
     rows = tokens[["token", "contribution", "beyond"]].round(6).to_numpy().tolist()
     return {"tokens": rows, "cosine": float(tokens["contribution"].sum()), "beyond": float(tokens["beyond"].sum())}
-
-
-def _map(knowledge: "KnowledgeBase", query: "np.ndarray", hits: list[int], pooling: str) -> dict[str, Any]:
-    """Flattens the lines, or a sample of them in which all hits are, and the query to two dimensions."""
-    count = len(knowledge.lines)
-    rows = sorted({*range(0, count, -(-count // POINTS)), *hits})
-    points, asked, explained = _search().project(knowledge.unit[pooling][rows], query)
-    places = zip(points.round(4).tolist(), rows, strict=True)
-    return {
-        "pooling": pooling,
-        "points": [[*place, row, knowledge.lines[row][:TITLE]] for place, row in places],
-        "query": asked.round(4).tolist(),
-        "explained": explained,
-        "hits": hits,
-    }

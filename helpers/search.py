@@ -31,6 +31,7 @@ LOOKED_AT = 1000  # lines, and characters of each, that tell a language
 SPACE = "␣"  # how a token of nothing but white space is shown
 SHOWN = 60  # characters of a line in a message
 HAN_CHARACTER = re.compile(f"[{HAN}]")
+MIXED = 0.2  # the share of the lines from which on a second language counts
 CHINESE = 0.25  # the share of Chinese characters among the letters from which on a text is Chinese
 
 Pieces = Generator[int, None, dict[str, np.ndarray]]
@@ -243,30 +244,45 @@ def explain(model: SentenceTransformer, query: str, line: str, centre: np.ndarra
     return pd.concat(tables, ignore_index=True)
 
 
-def project(vectors: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Projects vectors onto the plane in which they lie farthest apart (PCA), and a query onto the same.
+class Plane:
+    """The plane in which vectors lie farthest apart (PCA).
 
     Args:
         vectors: `(N, dim)`.
-        query: `(dim,)`.
 
-    Returns:
-        `(N, 2)`, `(2,)`, and the share of the vectors' variance that the plane shows. Where all vectors are the same,
-        they stand at the origin and the query at its distance from them.
+    Attributes:
+        points: Where they lie in it, `(N, 2)`; all at the origin where all vectors are the same.
+        explained: The share of their variance that it shows.
     """
-    centre = vectors.mean(axis=0)
-    if np.allclose(vectors, centre, atol=1e-6):
-        return np.zeros((len(vectors), 2)), np.array([np.linalg.norm(query - centre), 0.0]), 1.0
-    plane = PCA(min(2, len(vectors) - 1), random_state=0).fit(vectors)
-    both = plane.transform(np.vstack([vectors, query]))
-    both = np.pad(both, ((0, 0), (0, 2 - both.shape[1])))
-    return both[:-1], both[-1], float(plane.explained_variance_ratio_.sum())
+
+    def __init__(self, vectors: np.ndarray):
+        self._centre = vectors.mean(axis=0)
+        self._same = bool(np.allclose(vectors, self._centre, atol=1e-6))
+        if not self._same:
+            self._fitted = PCA(min(2, len(vectors) - 1), random_state=0).fit(vectors)
+        self.explained = 1.0 if self._same else float(self._fitted.explained_variance_ratio_.sum())
+        self.points = np.zeros((len(vectors), 2)) if self._same else self.place(vectors)
+
+    def place(self, vectors: np.ndarray) -> np.ndarray:
+        """Returns where other vectors, `(M, dim)`, fall, `(M, 2)`; without a plane, their distance from the origin."""
+        if self._same:
+            places = np.linalg.norm(vectors - self._centre, axis=1, keepdims=True)
+        else:
+            places = self._fitted.transform(vectors)
+        return np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
 
 
 def language_of(lines: Sequence[str]) -> str:
     """Returns "zh" where a good share of the letters are Chinese characters, else "en", by a sample of the lines."""
     some = "".join(line[:LOOKED_AT] for line in lines[:: -(-len(lines) // LOOKED_AT) or 1])
     return "zh" if len(HAN_CHARACTER.findall(some)) > CHINESE * sum(map(str.isalpha, some)) else "en"
+
+
+def is_mixed(lines: Sequence[str]) -> bool:
+    """Tells whether a good share of the lines is Chinese, and a good share is not, by a sample of them."""
+    some = lines[:: -(-len(lines) // LOOKED_AT) or 1]
+    chinese = sum(language_of([line]) == "zh" for line in some)
+    return MIXED * len(some) <= chinese <= (1 - MIXED) * len(some) and chinese not in (0, len(some))
 
 
 def labelled(language: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ LABELS = json.loads((WEB / "labels.json").read_text(encoding="utf-8"))
 EN, ZH = {**LABELS["en"], **MESSAGES}, LABELS["zh"]
 SCRIPT = (WEB / "radar.js").read_text(encoding="utf-8")
 KERNEL = (WEB.parent / "radar.py").read_text(encoding="utf-8")
-SIGNS = {"comma", "list_title", "model_hint"}  # no words
+SIGNS = {"comma", "list_title", "model_hint", "progress_of"}  # no words
 
 HAN = re.compile("[\u4e00-\u9fff]")
 QUOTED = set(re.findall(r'"(\w+)"', SCRIPT))

@@ -84,6 +84,7 @@ class Radar:
         self.query.fill(query)
         self.query.press("Enter")
         expect(self.page.get_by_role("heading", name=query)).to_be_visible(timeout=PATIENCE)
+        expect(self.page.locator(".radar-lists")).to_have_attribute("aria-busy", "false", timeout=PATIENCE)
 
     def lines(self) -> list[str]:
         expect(self.left.locator("li").first).to_be_visible(timeout=PATIENCE)
@@ -173,6 +174,17 @@ def test_pooling_and_threshold_act_without_embedding(radar: Radar) -> None:
     assert float(threshold.input_value()) != 1
 
 
+def test_each_pooling_has_a_threshold_of_its_own_until_one_is_set_by_hand(radar: Radar) -> None:
+    poolings = ("mean", "cls")
+    marks = [radar.page.get_by_role("button", name=f"Calibrated for {name}") for name in poolings]
+    radar.page.get_by_role("button", name="The article's 0.4").click()
+    expect(radar.left.locator(".is-above")).to_have_count(10)
+    marks[1].click()
+    for mark in marks:
+        expect(mark).to_have_attribute("aria-pressed", "true")
+    expect(radar.right.locator(".is-above")).to_have_count(0)
+
+
 def test_two_poolings_side_by_side_and_one_alone(radar: Radar) -> None:
     expect(radar.right.locator("h3")).to_contain_text("cls")
     radar.page.get_by_role("combobox", name="Compare with").select_option("")
@@ -198,6 +210,10 @@ def test_why_names_the_token_that_contributes_most(radar: Radar) -> None:
     expect(radar.page.get_by_text("adds most").first).to_be_visible(timeout=PATIENCE)
     assert button.get_attribute("aria-expanded") == "true"
     radar.picture("why")
+    radar.right.get_by_role("button", name="Why").first.click()
+    expect(radar.page.get_by_text("so this is about mean pooling")).to_be_visible(timeout=PATIENCE)
+    button.click()
+    expect(radar.page.get_by_text("adds most").first).to_be_visible(timeout=PATIENCE)
     button.press("Enter")
     assert button.get_attribute("aria-expanded") == "false"
 
@@ -205,6 +221,7 @@ def test_why_names_the_token_that_contributes_most(radar: Radar) -> None:
 def test_the_map_and_the_dimensions(radar: Radar) -> None:
     expect(radar.page.locator(".radar-map svg").first.get_by_role("button")).to_have_count(10)
     expect(radar.page.locator(".radar-dot")).to_have_count(len(EN.lines) - 10)
+    expect(radar.page.locator(".radar-star")).to_have_count(1)
     radar.page.get_by_text("A curiosity").click()
     expect(radar.page.locator("svg[role=img] rect")).to_have_count(50)
     radar.page.get_by_text("A curiosity").click()
@@ -320,7 +337,8 @@ def test_what_users_write_stays_text(radar: Radar) -> None:
 
 
 def test_a_model_that_is_not_there(radar: Radar) -> None:
-    radar.page.get_by_label("Another model").fill("<b>no</b>/model")
+    radar.page.get_by_text("Another model", exact=True).click()
+    radar.page.get_by_label("A hub name").fill("<b>no</b>/model")
     radar.page.get_by_role("button", name="Load").click()
     expect(radar.problem).to_contain_text("This model cannot be used", timeout=PATIENCE)
     radar.ready()

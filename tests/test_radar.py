@@ -360,9 +360,78 @@ def test_the_map_shows_all_hits_and_not_too_many_lines() -> None:
         text = "\n".join(f"{first}{second} walks." for first in "ABCDEFGHIJ" for second in range(250))
         upload(page, "many.txt", text.encode())
         await settled(page)
-        drawn = page.found["map"]
-        assert {hit["row"] for hit in page.found["left"]["hits"]} <= {row for _, _, row, _ in drawn["points"]}
-        assert len(drawn["points"]) <= radar.POINTS + 10
+        drawn = {row: [x, y] for x, y, row, _ in page.plane["points"]}
+        assert 1000 < len(drawn) <= radar.POINTS
+        assert page.plane["pooling"] == "mean"
+        pins = dict(zip([hit["row"] for hit in page.found["left"]["hits"]], page.found["pins"], strict=True))
+        assert len(pins) == 10
+        assert all(pins[row] == pytest.approx(drawn[row], abs=1e-3) for row in pins.keys() & drawn.keys())
+        plane = page.plane
+        send(page, "search", query="a letter")
+        await settled(page)
+        assert page.plane == plane, "the same map for every query"
+
+    on_page(scene)
+
+
+def test_a_query_that_comes_early_waits_for_the_knowledge_base() -> None:
+    async def scene(page: Radar) -> None:
+        send(page, "open", language="en")
+        send(page, "search", query="something sweet")
+        await settled(page)
+        assert page.problem is None
+        assert page.found["query"] == "something sweet"
+
+    on_page(scene, opened=False)
+
+
+def test_a_calibration_that_was_stopped_can_be_taken_up_again() -> None:
+    async def scene(page: Radar) -> None:
+        send(page, "open", language="en")
+        while page.status["key"] != "calibrating":
+            await asyncio.sleep(0.01)
+        send(page, "stop")
+        await settled(page)
+        assert page.found["left"]["meaning"] is None
+        assert page.status["key"] == "ready"
+        send(page, "calibrate")
+        await settled(page)
+        assert page.found["left"]["meaning"]["items"] == 24
+
+    on_page(scene, opened=False)
+
+
+def test_the_same_query_again_is_a_new_search() -> None:
+    async def scene(page: Radar) -> None:
+        numbers = [page.found["number"]]
+        for query in ("cats", "\ufeffcats\x85", "cats\ud800"):
+            send(page, "search", query=query)
+            await settled(page)
+            numbers.append(page.found["number"])
+        assert page.problem is None
+        assert numbers == sorted(set(numbers))
+
+    on_page(scene)
+
+
+def test_a_column_is_used_once() -> None:
+    async def scene(page: Radar) -> None:
+        upload(page, "notes.csv", b"id,note\n1,Cats purr.\n2,Dogs bark.\n")
+        await settled(page)
+        for _ in range(2):
+            send(page, "column", index=1, header=True)
+            await settled(page)
+        assert page.problem is None
+        assert page.base["lines"] == 2
+
+    on_page(scene)
+
+
+def test_two_languages_are_said() -> None:
+    async def scene(page: Radar) -> None:
+        upload(page, "notes.txt", "Cats purr.\n狗会叫。\n".encode())
+        await settled(page)
+        assert page.base["mixed"]
 
     on_page(scene)
 

@@ -13,7 +13,7 @@ from helpers import encode, models, search, thresholds
 from helpers.calibration import calibrator
 from helpers.lines import SearchError
 from helpers.pooling import POOLINGS
-from helpers.search import KnowledgeBase, build, explain, language_of, meaning, project
+from helpers.search import KnowledgeBase, Plane, build, explain, is_mixed, language_of, meaning
 
 Embedded = Callable[[str], SentenceTransformer]
 
@@ -318,29 +318,32 @@ def test_a_prompt_that_is_not_pooled_is_not_explained(embedded: Embedded, monkey
 def test_a_map_has_a_point_for_each_line_and_the_query(count: int) -> None:
     generator = np.random.default_rng(0)
     vectors, query = generator.normal(size=(count, 384)).astype(np.float32), generator.normal(size=384)
-    points, asked, explained = project(vectors, query)
-    assert points.shape == (count, 2)
-    assert asked.shape == (2,)
-    assert np.isfinite(points).all()
+    plane = Plane(vectors)
+    asked = plane.place(query[None])
+    assert plane.points.shape == (count, 2)
+    assert asked.shape == (1, 2)
+    assert np.isfinite(plane.points).all()
     assert np.isfinite(asked).all()
-    assert explained == pytest.approx(1) if count <= 3 else 0 < explained < 0.1
-    np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-5)
+    assert plane.explained == pytest.approx(1) if count <= 3 else 0 < plane.explained < 0.1
+    np.testing.assert_allclose(plane.points.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_array_equal(plane.points, Plane(vectors).points)
 
 
 def test_a_map_shows_the_plane_and_puts_the_query_onto_it() -> None:
     grid = np.array([[x, y] for x in (-4.0, 0, 4) for y in (-1.0, 0, 1)])
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))[0][:2]
-    points, asked, explained = project(grid @ turn + 7, np.array([4.0, 1]) @ turn + 7)
-    assert explained == pytest.approx(1)
-    np.testing.assert_allclose(abs(points), abs(grid), atol=1e-6)
-    np.testing.assert_allclose(asked, points[-1], atol=1e-6)
+    plane = Plane(grid @ turn + 7)
+    assert plane.explained == pytest.approx(1)
+    np.testing.assert_allclose(abs(plane.points), abs(grid), atol=1e-6)
+    np.testing.assert_allclose(plane.place((np.array([4.0, 1]) @ turn + 7)[None])[0], plane.points[-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 50])
 def test_a_map_of_equal_vectors_shows_how_far_the_query_is(count: int) -> None:
-    points, asked, explained = project(np.full((count, 4), 0.5, np.float32), np.array([0.5, 0.5, 0.5, 2.5]))
-    np.testing.assert_array_equal(points, np.zeros((count, 2)))
-    assert (asked.tolist(), explained) == ([2.0, 0.0], 1.0)
+    plane = Plane(np.full((count, 4), 0.5, np.float32))
+    np.testing.assert_array_equal(plane.points, np.zeros((count, 2)))
+    assert plane.place(np.array([[0.5, 0.5, 0.5, 2.5]])).tolist() == [[2.0, 0.0]]
+    assert plane.explained == 1
 
 
 # --- the language, and what a cosine means ------------------------------------------------------------------------
@@ -361,6 +364,22 @@ def test_a_map_of_equal_vectors_shows_how_far_the_query_is(count: int) -> None:
 )
 def test_the_language_is_told_by_its_characters(lines: list[str], language: str) -> None:
     assert language_of(lines) == language
+
+
+@pytest.mark.parametrize(
+    ("lines", "mixed"),
+    [
+        (["我饿了", "I am hungry"], True),
+        (["我饿了"] * 4 + ["I am hungry"], True),
+        (["我饿了"] * 9 + ["I am hungry"], False),
+        (["我饿了"], False),
+        (["I am hungry", "42"], False),
+        ([], False),
+        (["我饿了"] * 50_000 + ["I am hungry"] * 50_000, True),
+    ],
+)
+def test_two_languages_are_seen_where_each_has_a_good_share(lines: list[str], mixed: bool) -> None:
+    assert is_mixed(lines) == mixed
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ const TRAITS = [
   "busy",
   "problem",
 ];
-const RESULTS = ["base", "table", "found", "why"];
+const RESULTS = ["base", "table", "plane", "found", "why"];
 const PATIENCE = 20_000; // milliseconds until a kernel that does not answer is taken for gone
 // Keys pressed on these are no shortcuts of JupyterLab, where "b" in a list would insert a cell; it asks the node itself.
 const KEYED = { button: 1, input: 1, select: 1, summary: 1, textarea: 1 };
@@ -63,6 +63,13 @@ function memo(work) {
 function theirs(tag, text, given = {}) {
   const han = /\p{Script=Han}/u.test(text) && !/[\p{Script=Hiragana}\p{Script=Katakana}]/u.test(text);
   return h(tag, { dir: "auto", lang: han ? "zh-Hans" : /^[\x20-\x7e]+$/.test(text) ? "en" : "", text, ...given });
+}
+
+/** Fills a node with a sentence that quotes a text of the user's where it has a null character. */
+function quoting(node, sentence, quoted) {
+  const [before, after] = sentence.split("\0");
+  node.replaceChildren(before, h("bdi", { text: quoted }), after ?? "");
+  return node;
 }
 
 /** Replaces the children of a node; what had the focus, by its `data-focus`, has it afterwards as well. */
@@ -115,7 +122,8 @@ function connect(model, el) {
   let planned = false;
   let timer = 0;
   let patience = 0;
-  app.root = h("div", { class: "radar" });
+  // A page of its own has no other main part, a notebook has.
+  app.root = h("div", { class: "radar", role: document.querySelector("main, [role=main]") ? null : "main" });
   app.get = (name) => model.get(name);
   app.has = (key) => key in (labels().en ?? {});
   app.t = (key, values = {}) =>
@@ -128,11 +136,10 @@ function connect(model, el) {
   };
   app.pooling = (name) => (app.has(`pooling_${name}`) ? app.t(`pooling_${name}`) : name);
   app.settings = () => ({ ...model.get("settings"), ...app.pending });
-  /** The threshold of a list: the one set by hand, or else the one calibrated for its own pooling. */
+  /** The threshold of a list: the one set by hand, or else the one calibrated for its own pooling, if there is one. */
   app.threshold = (side = "left") => {
     const { threshold, threshold_by_hand: byHand } = app.settings();
-    const found = byHand ? null : app.get("found");
-    return found?.[side]?.meaning?.threshold ?? found?.left.meaning?.threshold ?? threshold;
+    return byHand ? threshold : (app.get("found")?.[side]?.meaning?.threshold ?? null);
   };
   app.draw = () => {
     if (planned) return;
@@ -427,10 +434,11 @@ function Columns(app) {
 /** Says what was read, and what was left out or cut of it. */
 function described(app, base) {
   const name = base.source.kind === "sample" ? app.t(`sample_${base.source.name}`) : base.source.name;
-  const nodes = [h("p", { dir: "auto", text: app.t(`base_${base.source.kind}`, { name, lines: base.lines }) })];
+  const nodes = [quoting(h("p"), app.t(`base_${base.source.kind}`, { name: "\0", lines: base.lines }), name)];
   const counts = ["blank", "symbols", "repeated"].filter((kind) => base[kind]);
   const left = counts.map((kind) => app.t(`base_${kind}`, { lines: base[kind] })).join(app.t("comma"));
   nodes.push(h("p", { class: "radar-quiet", text: left ? app.t("base_left", { left }) : app.t("base_whole") }));
+  if (base.mixed) nodes.push(h("p", { text: app.t("base_mixed", { language: app.t(`language_${base.language}`) }) }));
   const listed = (key, lines, items) => {
     const more = lines > items.length ? h("p", { text: app.t("base_more", { lines: lines - items.length }) }) : null;
     const list = h("ul", {}, ...items.map(([text, note]) => h("li", {}, theirs("span", text), h("b", { text: note }))));
@@ -486,6 +494,7 @@ function Model(app) {
     h("label", { class: "radar-grow" }, h("span", { t: "model_own" }), field),
     h("button", { type: "submit", t: "model_load" }),
   );
+  const other = h("details", {}, h("summary", { t: "model_other" }), form); // seldom used, and phones are small
   const options = memo((models, chosen) => {
     const names = models.includes(chosen) ? models : [...models, chosen];
     select.replaceChildren(...names.map((name) => h("option", { value: name, text: name })));
@@ -499,7 +508,7 @@ function Model(app) {
     status.draw();
   };
   const choice = h("label", {}, h("span", { t: "model_label" }), select);
-  return { node: card("models", choice, about, form, status.node), draw };
+  return { node: card("models", choice, about, other, status.node), draw };
 }
 
 function Status(app) {
@@ -510,7 +519,8 @@ function Status(app) {
     app.send({ do: "stop" });
   };
   const button = h("button", { type: "button", t: "stop", onclick: stop });
-  const work = h("div", { class: "radar-row" }, bar, button);
+  const count = h("span", { class: "radar-quiet" }); // outside the live line, which would be read out at every step
+  const work = h("div", { class: "radar-row" }, bar, count, button);
   const draw = () => {
     const { key, values } = app.get("status") ?? {};
     const progress = app.get("progress");
@@ -518,6 +528,7 @@ function Status(app) {
     put(line, key ? app.t(`status_${key}`, values) : "");
     line.className = busy ? "is-busy" : key === "ready" ? "is-ready" : "";
     work.hidden = !busy;
+    put(count, progress ? app.t("progress_of", progress) : "");
     if (!progress) return bar.removeAttribute("value");
     bar.max = progress.total;
     bar.value = progress.done;
@@ -533,8 +544,8 @@ function Search(app) {
   const ask = (event) => {
     event.preventDefault();
     const query = input.value;
-    app.asking = query.trim() !== app.get("found")?.query; // the same again brings no change that would end the wait
-    app.send({ do: "search", query }, { expected: app.asking });
+    app.asking = true;
+    app.send({ do: "search", query }, { expected: true });
   };
   const shown = memo((query) => query && fill(input, query)); // a sample asks its own question
   const label = h("label", { class: "radar-grow" }, h("span", { t: "query_label" }), input);
@@ -562,7 +573,7 @@ function Controls(app) {
     0,
     (value) => app.change({ top_k: value }),
   );
-  const threshold = Threshold(app);
+  const limit = Threshold(app);
   const now = h("span", { class: "radar-quiet" });
   const draw = () => {
     const settings = app.settings();
@@ -571,8 +582,9 @@ function Controls(app) {
     top.max = app.get("limits")?.top_k ?? 50;
     fill(top, settings.top_k);
     const poolings = [...new Set([settings.left, settings.right])].filter(Boolean).join(app.t("comma"));
-    put(now, app.t("controls_now", { poolings, threshold: app.threshold().toFixed(3) }));
-    for (const part of [...sides, threshold]) part.draw();
+    const threshold = app.threshold()?.toFixed(3) ?? app.t("not_measured");
+    put(now, app.t("controls_now", { poolings, threshold }));
+    for (const part of [...sides, limit]) part.draw();
   };
   const choices = h("div", { class: "radar-choices" }, ...sides.map((side) => side.node));
   choices.append(h("label", {}, h("span", { t: "top_k" }), top));
@@ -583,7 +595,7 @@ function Controls(app) {
     { class: "radar-card", open },
     h("summary", {}, h("h2", { t: "controls" }), now),
   );
-  node.append(choices, h("div", { class: "radar-normalize" }, onOff, sense), threshold.node);
+  node.append(choices, h("div", { class: "radar-normalize" }, onOff, sense), limit.node);
   return { node, draw };
 }
 
@@ -630,7 +642,7 @@ function Threshold(app) {
     button: h("button", { type: "button" }),
     tick: h("i"),
   }));
-  for (const mark of marks) mark.button.addEventListener("click", () => set(mark.value, mark.of !== "left"));
+  for (const mark of marks) mark.button.addEventListener("click", () => set(mark.value, mark.of === "article"));
   const sentences = ["promise", "here", "article", "caveat"].map(() => h("p"));
   const drawMark = (mark, found, now) => {
     const side = found?.[mark.of];
@@ -643,15 +655,16 @@ function Threshold(app) {
     put(mark.button, app.t(mark.of === "article" ? "mark_article" : "mark_calibrated", values));
     mark.button.setAttribute(
       "aria-pressed",
-      Math.abs((mark.of === "right" ? app.threshold("right") : now) - mark.value) < 5e-4,
+      Math.abs((mark.of === "right" ? app.threshold("right") : (now ?? Infinity)) - mark.value) < 5e-4,
     );
     mark.tick.style.setProperty("--at", clamp(mark.value, 0, 1));
   };
   const draw = () => {
     const [now, found] = [app.threshold(), app.get("found")];
     range.min = now < 0 ? -1 : 0; // most cosines are positive, and the slider is finer without the rest
-    range.value = now;
-    fill(number, now.toFixed(3));
+    range.value = now ?? 1;
+    fill(number, now?.toFixed(3) ?? "");
+    measure.hidden = Boolean(found?.left.meaning || app.get("busy") || !app.get("base"));
     for (const mark of marks) drawMark(mark, found, now);
     const texts = promises(app, now, found?.left);
     sentences.forEach((sentence, place) => {
@@ -662,9 +675,10 @@ function Threshold(app) {
   const slider = h("div", { class: "radar-slider" }, range, h("span", {}, ...marks.map((mark) => mark.tick)));
   const label = h("label", {}, h("span", { t: "threshold" }), number);
   const choices = h("div", { class: "radar-marks" }, ...marks.map((mark) => mark.button));
+  const measure = h("button", { type: "button", t: "measure", onclick: () => app.send({ do: "calibrate" }) });
   const meaning = h("div", { class: "radar-quiet" }, ...sentences);
   return {
-    node: h("div", { class: "radar-threshold" }, h("div", { class: "radar-row" }, label, slider), choices, meaning),
+    node: h("div", { class: "radar-threshold" }, h("div", { class: "radar-row" }, label, slider), choices, meaning, measure),
     draw,
   };
 }
@@ -681,10 +695,10 @@ function promises(app, now, side) {
     items,
   };
   const [value, low, high] = [threshold, meaning.low, meaning.high].map((one) => one?.toFixed(3));
-  const here = { threshold: now.toFixed(3), share: app.percent(along(meaning.curve, now)) };
+  const here = now == null ? null : { threshold: now.toFixed(3), share: app.percent(along(meaning.curve, now)) };
   return [
     threshold == null ? app.t("promise_missing", at) : app.t("promise", { ...at, threshold: value, low, high }),
-    app.t("probability_here", here),
+    here ? app.t("probability_here", here) : "",
     app.t("probability_article", { ...at, share: app.percent(meaning.at_article) }),
     meaning.one_right == null
       ? app.t("caveat")
@@ -703,10 +717,11 @@ function along(curve, at) {
 // Results
 
 function Results(app) {
-  const title = h("h2", { dir: "auto" });
+  const title = h("h2");
   const summary = h("p", { role: "status", class: "radar-quiet" });
   const lists = h("div", { class: "radar-lists" });
   const why = Why(app);
+  let number = 0;
   const show = memo((found) => {
     rebuild(
       lists,
@@ -714,10 +729,18 @@ function Results(app) {
     );
     why.draw();
   });
+  const head = memo((found) => {
+    if (found) quoting(title, app.t("results_for", { query: "\0" }), found.query);
+    else put(title, app.t("results"));
+    if (found && found.number !== number && number && title.getBoundingClientRect().top > innerHeight) {
+      title.scrollIntoView({ block: "start" }); // on a phone they would stay out of sight
+    }
+    number = found?.number ?? number;
+  });
   const draw = () => {
     const found = app.get("found");
     show(found, app.language, app.get("labels"));
-    put(title, found ? app.t("results_for", { query: found.query }) : app.t("results"));
+    head(found, app.language, app.get("labels"));
     mark(app);
     const sides = ["left", "right"].filter((side) => found?.[side]);
     const state = app.asking ? "results_search" : app.get("base") ? "results_ask" : "results_wait";
@@ -731,7 +754,7 @@ function Results(app) {
 /** Marks what reaches the threshold of its list, in the lists and on the map. */
 function mark(app) {
   for (const node of app.root.querySelectorAll("[data-cosine]")) {
-    const threshold = app.threshold(node.dataset.side);
+    const threshold = app.threshold(node.dataset.side) ?? Infinity;
     node.classList.toggle("is-above", Number(node.dataset.cosine) >= threshold);
     node.style.setProperty("--threshold", clamp(threshold, 0, 1));
     linked(app, node);
@@ -740,6 +763,7 @@ function mark(app) {
 
 function counted(app, found, side) {
   const [{ hits, pooling }, threshold] = [found[side], app.threshold(side)];
+  if (threshold == null) return app.t("results_unmeasured", { lines: hits.length, pooling });
   const above = hits.filter((hit) => hit.cosine >= threshold).length;
   return app.t("results_above", { above, lines: hits.length, threshold: threshold.toFixed(3), pooling });
 }
@@ -819,7 +843,8 @@ function Why(app) {
 function explained(app, why) {
   const most = Math.max(...[...why.query.tokens, ...why.text.tokens].map(([, , beyond]) => Math.abs(beyond)), 1e-9);
   const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
-  const greatest = (tokens, place) => tokens.reduce((best, one) => (one[place] > best[place] ? one : best));
+  const greatest = (tokens, place, sign = 1) =>
+    tokens.reduce((best, one) => (sign * one[place] > sign * best[place] ? one : best));
   const chip = ([token, , beyond]) => {
     const given = { class: beyond < 0 ? "is-negative" : null };
     const node = h("li", given, theirs("span", token), h("small", { text: signed(beyond) }));
@@ -827,16 +852,19 @@ function explained(app, why) {
     return node;
   };
   const part = (key, { tokens, cosine, beyond }) => {
-    const [apart, adds] = [greatest(tokens, 2), greatest(tokens, 1)];
+    const [apart, adds] = [greatest(tokens, 2, Math.sign(beyond) || 1), greatest(tokens, 1)];
     const says = [
-      app.t("why_apart", { token: apart[0], share: signed(apart[2]), beyond: signed(beyond) }),
+      app.t(beyond < 0 ? "why_short" : "why_apart", { token: apart[0], share: signed(apart[2]), beyond: signed(beyond) }),
       app.t("why_greatest", { token: adds[0], share: adds[1].toFixed(4), cosine: cosine.toFixed(4) }),
     ];
     const chips = h("ul", { class: "radar-tokens" }, ...tokens.map(chip));
     return [h("h4", { text: app.t(key) }), chips, h("p", { text: says.join(" ") })];
   };
   const sum = h("p", { class: "radar-quiet", text: app.t("why_sum") });
-  return [...part("why_query", why.query), ...part("why_text", why.text), sum];
+  const { pooling } = app.get("found")[why.side];
+  const values = { pooling, cosine: why.query.cosine.toFixed(4) };
+  const other = pooling === "mean" ? [] : [h("p", { text: app.t("why_mean", values) })];
+  return [...other, ...part("why_query", why.query), ...part("why_text", why.text), sum];
 }
 
 // Map and dimensions
@@ -846,28 +874,25 @@ const MAP = { width: 480, height: 340, margin: 24 };
 function Plane(app) {
   const holder = h("div", { class: "radar-map" });
   const said = h("p", { class: "radar-quiet" });
-  const show = memo((found) => {
-    if (!found?.map) return;
-    rebuild(holder, [plane(app, found)]);
+  const show = memo((found, plane) => {
+    if (!found || !plane) return;
+    rebuild(holder, [picture(app, found, plane.points)]);
     mark(app);
-    put(
-      said,
-      app.t("map_says", { pooling: found.map.pooling, share: app.percent(found.map.explained), dim: found.dim }),
-    );
+    put(said, app.t("map_says", { pooling: plane.pooling, share: app.percent(plane.explained), dim: found.dim }));
   });
   const node = card("map", h("p", { t: "map_key", class: "radar-quiet" }), holder, said);
   const draw = () => {
     const found = app.get("found");
-    node.hidden = !found?.map;
-    show(found, app.language, app.get("labels"));
+    node.hidden = !found;
+    show(found, app.get("plane"), app.language, app.get("labels"));
   };
   return { node, draw };
 }
 
-function plane(app, found) {
-  const { points, query, hits } = found.map;
-  const place = scale([...points, query]);
-  const ranks = new Map(hits.map((row, rank) => [row, rank]));
+function picture(app, found, points) {
+  const { hits } = found.left;
+  const place = scale([...points, ...found.pins, found.star]);
+  const ranks = new Map(hits.map((hit, rank) => [hit.row, rank]));
   const titled = (node, text) => (node.append(h("svg:title", { text })), node);
   const dots = points
     .filter(([, , row]) => !ranks.has(row))
@@ -875,10 +900,10 @@ function plane(app, found) {
       const [cx, cy] = place([x, y]);
       return titled(h("svg:circle", { class: "radar-dot", cx, cy, r: 3, "data-row": row }), text);
     });
-  const pins = points.filter(([, , row]) => ranks.has(row)).sort((one, two) => ranks.get(two[2]) - ranks.get(one[2])); // the first on top
+  const pins = found.pins.map(([x, y], rank) => [x, y, hits[rank].row]).reverse(); // the first on top
   const numbered = pins.map(([x, y, row]) => {
     const rank = ranks.get(row);
-    const hit = found.left.hits[rank];
+    const hit = hits[rank];
     const go = () => app.root.querySelector(`[data-why="left ${row}"]`)?.focus();
     const press = (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), go());
     const title = app.t("map_hit", { rank: rank + 1, line: hit.line, cosine: hit.cosine.toFixed(4) });
@@ -895,7 +920,7 @@ function plane(app, found) {
     node.append(h("svg:circle", { r: 10 }), h("svg:text", { y: 4, text: rank + 1 }));
     return titled(node, title);
   });
-  const star = h("svg:path", { class: "radar-star", d: STAR, transform: `translate(${place(query).join(" ")})` });
+  const star = h("svg:path", { class: "radar-star", d: STAR, transform: `translate(${place(found.star).join(" ")})` });
   const size = `0 0 ${MAP.width} ${MAP.height}`;
   return h(
     "svg:svg",
