@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,13 +50,14 @@ class Superseded(Exception):
 
 @dataclass(frozen=True)
 class Kept:
-    """The knowledge base in use, and what it was made from."""
+    """The knowledge base in use, what it was made from, and its map under each pooling that was looked at."""
 
     model: str
     source: dict[str, str]
     tidied: Tidied
     language: str
     knowledge: "KnowledgeBase"
+    planes: "dict[str, Plane]" = field(default_factory=dict)
 
     @property
     def study(self) -> tuple[str, str]:
@@ -137,7 +138,6 @@ class Radar(anywidget.AnyWidget):
         self._wanted: tuple[dict[str, str], Tidied, str] | None = None  # what is being made into a knowledge base
         self._asked: Asked | None = None
         self._early = ""  # a query that came before there was anything to search
-        self._planes: dict[str, Plane] = {}
         self._scores: dict[tuple[str, str], pd.DataFrame] = {}
         self._meanings: dict[tuple[str, str, str], Meaning] = {}
         self._parts: list[bytes] = []
@@ -261,7 +261,7 @@ class Radar(anywidget.AnyWidget):
         self._loaded, self._wanted = (name, model), None
         self._kept = kept = Kept(name, source, tidied, _search().language_of(tidied.lines), knowledge)
         query = self._early or query or (self._asked.query if self._asked else "")
-        self._early, self._asked, self._planes = "", None, {}
+        self._early, self._asked = "", None
         self.base, self.plane, self.found, self.why = _described(kept), None, None, None
         if query:
             self._start(self._search(query))  # not part of the job: it may fail, and the lines are ready all the same
@@ -324,10 +324,10 @@ class Radar(anywidget.AnyWidget):
                 found[side] = _side(pooling, hits, self._meaning(asked.kept, pooling), asked.kept)
         vector = asked.vectors[left]
         unit = vector / max(float((vector**2).sum() ** 0.5), 1e-12)
-        sample = range(0, len(knowledge.lines), -(-len(knowledge.lines) // POINTS))
-        if left not in self._planes:
-            self._planes[left] = _search().Plane(knowledge.unit[left][sample])
-        plane = self._planes[left]
+        planes, sample = asked.kept.planes, range(0, len(knowledge.lines), -(-len(knowledge.lines) // POINTS))
+        if left not in planes:
+            planes[left] = _search().Plane(knowledge.unit[left][sample])
+        plane = planes[left]
         rows = [hit["row"] for hit in found["left"]["hits"]]
         found["pins"] = plane.place(knowledge.unit[left][rows]).round(4).tolist()
         found["star"] = plane.place(unit[None])[0].round(4).tolist()
@@ -392,6 +392,8 @@ class Radar(anywidget.AnyWidget):
         self._wanted, self.busy, self.progress = None, False, None
         if self._kept is None:
             self.status = {"key": "no_base", "values": {}}
+            if self._early:
+                self._early, self.problem = "", {"key": "no_base", "values": {}}
             return
         knowledge = self._kept.knowledge
         values = {"lines": len(knowledge.lines), "dim": knowledge.dim, "model": self._kept.model}

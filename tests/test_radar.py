@@ -385,6 +385,18 @@ def test_a_query_that_comes_early_waits_for_the_knowledge_base() -> None:
     on_page(scene, opened=False)
 
 
+def test_an_early_query_is_answered_also_where_nothing_comes_of_the_knowledge_base() -> None:
+    async def scene(page: Radar) -> None:
+        send(page, "open", language="en")
+        send(page, "search", query="something sweet")
+        await asyncio.sleep(0)
+        send(page, "stop")
+        await settled(page)
+        assert page.problem["key"] == "no_base"
+
+    on_page(scene, opened=False)
+
+
 def test_a_calibration_that_was_stopped_can_be_taken_up_again() -> None:
     async def scene(page: Radar) -> None:
         send(page, "open", language="en")
