@@ -148,8 +148,10 @@ class Radar(anywidget.AnyWidget):
         self._job: asyncio.Task | None = None
         self._tasks: set[asyncio.Task] = set()
         self._shows = self._searches = 0
-        self.on_msg(self._take)
-        self.observe(self._change, "settings")
+        # JupyterLab hands messages over in a thread of their own, so all work is brought back to this loop.
+        loop = asyncio.get_running_loop()
+        self.on_msg(lambda *message: loop.call_soon_threadsafe(self._take, *message))
+        self.observe(lambda change: loop.call_soon_threadsafe(self._change, change), "settings")
 
     # What the browser asks for
 

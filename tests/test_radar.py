@@ -46,6 +46,7 @@ def send(page: Radar, do: str, *buffers: bytes, **asked: Any) -> None:
 
 
 async def settled(page: Radar) -> None:
+    await asyncio.sleep(0.01)  # messages take effect in the loop's next turn
     while page._tasks:
         await asyncio.gather(*page._tasks)
 
@@ -70,6 +71,7 @@ def upload(page: Radar, name: str, data: bytes, size: int = 2**20) -> None:
 
 
 async def under_way(page: Radar) -> None:
+    await asyncio.sleep(0.01)
     while not (page.progress and page.progress["done"]):
         assert page._tasks, page.problem
         await asyncio.sleep(0.01)
@@ -444,6 +446,25 @@ def test_two_languages_are_said() -> None:
         upload(page, "notes.txt", "Cats purr.\n狗会叫。\n".encode())
         await settled(page)
         assert page.base["mixed"]
+
+    on_page(scene)
+
+
+def test_messages_may_come_in_another_thread_as_they_do_in_jupyterlab() -> None:
+    async def scene(page: Radar) -> None:
+        def talk() -> None:
+            upload(page, "notes.txt", b"Cats purr.\nDogs bark.")
+            send(page, "search", query="an animal")
+            page.settings = page.settings | {"left": "max"}
+
+        await asyncio.to_thread(lambda: asyncio.run(asyncio.to_thread(talk)))
+        await settled(page)
+        send(page, "model", name="tiny-qwen3")
+        await settled(page)
+        assert page.problem is None
+        assert page.found["query"] == "an animal"
+        assert page.found["left"]["pooling"] == "max"
+        assert page.status["values"]["model"] == "tiny-qwen3"
 
     on_page(scene)
 
