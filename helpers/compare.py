@@ -36,9 +36,9 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type != "code":
             continue
-        count += 1
         if tags and SKIPPED in tags:
             continue
+        count += 1
         if cell.execution_count is None:
             raise NotebookError(f"cell {count} was not run")
         cell.execution_count = count

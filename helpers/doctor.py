@@ -231,11 +231,12 @@ def _habits(report: Report) -> Iterator[str]:
         roles = {"query", "document", "passage", "corpus"} & {*recipe["prompts"]}
         use = "use `encode_query` and `encode_document`" if roles else "name one with `prompt_name=`"
         yield f"It has prompts ({', '.join(recipe['prompts'])}), and `encode` adds none by itself: {use}."
-    for name in {"passage", "corpus"} & {*recipe["prompts"]} if "document" not in recipe["prompts"] else ():
-        yield (
-            f"`encode_document` does not use its prompt {name!r}: it looks for 'document' first, which "
-            f"sentence-transformers fills in empty. Pass `prompt_name={name!r}`."
-        )
+    for name in ("passage", "corpus"):
+        if name in recipe["prompts"] and "document" not in recipe["prompts"]:
+            yield (
+                f"`encode_document` does not use its prompt {name!r}: it looks for 'document' first, which "
+                f"sentence-transformers fills in empty. Pass `prompt_name={name!r}`."
+            )
 
 
 def _rivals(report: Report, beaten: pd.DataFrame) -> Iterator[str]:

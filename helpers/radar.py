@@ -127,8 +127,7 @@ class Radar(anywidget.AnyWidget):
                 "right": "cls",
                 "normalize": True,
                 "top_k": 10,
-                "threshold": lines.ARTICLE_THRESHOLD,
-                "threshold_by_hand": False,
+                "threshold": None,  # by hand; without one, each pooling has the one that is calibrated for it
             },
             status={"key": "loading", "values": {"model": model}},
         )
@@ -294,9 +293,8 @@ class Radar(anywidget.AnyWidget):
         if (kept := self._kept) is None:
             if self._job:
                 self._early = query
-            else:
-                self.problem = {"key": "no_base", "values": {}}
-            return
+                return
+            raise SearchError("no_base")
         vectors = await self._in_turn(kept.knowledge.embed_query, query)
         if kept is not self._kept:  # another knowledge base has taken its place meanwhile
             await self._search(query)
@@ -395,7 +393,7 @@ class Radar(anywidget.AnyWidget):
         if self._kept is None:
             self.status = {"key": "no_base", "values": {}}
             if self._early:
-                self._early, self.problem = "", {"key": "no_base", "values": {}}
+                self._early, self.problem = "", _problem(SearchError("no_base"))
             return
         knowledge = self._kept.knowledge
         values = {"lines": len(knowledge.lines), "dim": knowledge.dim, "model": self._kept.model}

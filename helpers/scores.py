@@ -128,6 +128,11 @@ def score_vectors(
     return table[COLUMNS + (["candidate_scenario", "candidate_item"] if every_candidate else [])]
 
 
+def prompt_name(model: SentenceTransformer, role: str) -> str | None:
+    """Returns the name of the prompt that sentence-transformers puts before a "query" or a "document", if any."""
+    return next((name for name in ROLES[role] if name in model.prompts), None)
+
+
 def own_candidates(scores: pd.DataFrame) -> pd.DataFrame:
     """Keeps the rows of an `every_candidate` table in which a query meets its own item's candidates."""
     return scores.loc[_is_own(scores), COLUMNS].reset_index(drop=True)
@@ -444,8 +449,7 @@ def _prompted(
     model: SentenceTransformer, role: str, poolings: Sequence[str], normalize: bool
 ) -> Callable[[list[str]], dict[str, np.ndarray]]:
     """Returns `embed` with the prompt that sentence-transformers puts before texts in a role, where there is one."""
-    name = next((name for name in ROLES[role] if name in model.prompts), None)
-    return lambda texts: embed(model, texts, poolings, normalize, prompt_name=name)
+    return lambda texts: embed(model, texts, poolings, normalize, prompt_name=prompt_name(model, role))
 
 
 def _parts_of_auc(positive: pd.Series, negative: pd.Series) -> pd.Series:

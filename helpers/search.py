@@ -324,8 +324,8 @@ def meaning(table: pd.DataFrame, pooling: str) -> Meaning:
 
 
 def _prompt(model: SentenceTransformer, role: str) -> tuple[str | None, str]:
-    """Returns name and text of what sentence-transformers puts before a text in a role; see `scores.ROLES`."""
-    name = next((name for name in scores.ROLES[role] if name in model.prompts), None)
+    """Returns name and text of what sentence-transformers puts before a text in a role."""
+    name = scores.prompt_name(model, role)
     return name, model._resolve_prompt(None, name) or ""
 
 

@@ -138,8 +138,7 @@ function connect(model, el) {
   app.settings = () => ({ ...model.get("settings"), ...app.pending });
   /** The threshold of a list: the one set by hand, or else the one calibrated for its own pooling, if there is one. */
   app.threshold = (side = "left") => {
-    const { threshold, threshold_by_hand: byHand } = app.settings();
-    return byHand ? threshold : (app.get("found")?.[side]?.meaning?.threshold ?? null);
+    return app.settings().threshold ?? app.get("found")?.[side]?.meaning?.threshold ?? null;
   };
   app.draw = () => {
     if (planned) return;
@@ -632,7 +631,7 @@ function numeric(field, bounds, digits, act) {
 }
 
 function Threshold(app) {
-  const set = (threshold, byHand = true) => app.change({ threshold, threshold_by_hand: byHand });
+  const set = (threshold) => app.change({ threshold });
   const range = h("input", { type: "range", max: 1, step: 0.001, "t-label": "threshold" });
   range.addEventListener("input", () => set(range.valueAsNumber));
   const number = h("input", { type: "number", min: -1, max: 1, step: 0.001, inputmode: "decimal" });
@@ -642,7 +641,7 @@ function Threshold(app) {
     button: h("button", { type: "button" }),
     tick: h("i"),
   }));
-  for (const mark of marks) mark.button.addEventListener("click", () => set(mark.value, mark.of === "article"));
+  for (const mark of marks) mark.button.addEventListener("click", () => set(mark.of === "article" ? mark.value : null));
   const sentences = ["promise", "here", "article", "caveat"].map(() => h("p"));
   const drawMark = (mark, found, now) => {
     const side = found?.[mark.of];
