@@ -11,7 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-import nbformat
 import pandas as pd
 
 from helpers.markup import inline
@@ -348,6 +347,8 @@ def cells(notebook: Path) -> dict[str, Cell]:
     Raises:
         NotebookError: A cell is not Python.
     """
+    import nbformat  # here, because it takes two seconds, and every notebook imports this module
+
     found = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
         if cell.cell_type != "code" or ".check(" not in cell.source:

@@ -135,6 +135,7 @@ def _execute(path: Path, target: Path, parameters: dict[str, str] | None, second
                 execution_timeout=seconds_a_cell,
                 start_timeout=120,
                 progress_bar=False,
+                shutdown_kernel="immediate",  # nothing is left to do, and taking libraries down takes seconds
                 extra_arguments=["--Application.log_level=50"],  # no word about transport or interrupts
             )
         except papermill.PapermillExecutionError as problem:
