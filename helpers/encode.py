@@ -16,6 +16,7 @@ from transformers import BatchEncoding
 from helpers.pooling import check_name, pool
 
 SECONDS_BEFORE_PROGRESS_BAR = 2
+WINDOW = 4096  # texts that are tokenized, and sorted by length, at a time: what bounds the memory
 Arithmetic = Literal["float32", "bfloat16"]
 
 
@@ -53,7 +54,7 @@ def embed(
         token_budget: Most tokens, padding included, in one batch; a longer text gets a batch of its own.
 
     Returns:
-        `{pooling: float32 array (N, dim)}`, rows in the order of `texts`.
+        `{pooling: float32 array (N, dim)}`, rows in the order of `texts`. Memory beyond it does not grow with N.
 
     Raises:
         ValueError: A pooling, prompt name or dtype is unknown, a text yields no token to pool, or the model's first
@@ -70,16 +71,9 @@ def embed(
     if not isinstance(model[0], Transformer):
         raise ValueError(f"embed needs token states, but this model starts with {type(model[0]).__name__}.")
     prompt = model._resolve_prompt(prompt, prompt_name) or ""
-    tokens = _tokenize(model, [prompt + text for text in texts])
-    lengths = [len(ids) for ids in tokens["input_ids"]]
     unpooled = unpooled_prompt_tokens(model, prompt)
-    for row, special in enumerate(tokens["special_tokens_mask"]):
-        pooled = special[unpooled:]
-        if not pooled or ("mean_content" in poolings and all(pooled)):
-            raise ValueError(f"Text {row} ({texts[row]!r}) gives no token to pool; leave such texts out.")
-
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in poolings}
-    order = np.argsort(lengths, kind="stable")[::-1]
+    vectors = {name: np.empty((len(texts), model[0].get_embedding_dimension()), np.float32) for name in poolings}
+    lost: list[int] = []
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16")
     progress = tqdm(
         total=len(texts),
@@ -91,19 +85,31 @@ def embed(
     )
     model.eval()
     with progress, torch.inference_mode(), autocast:
-        for rows in _batches(order, lengths, token_budget):
-            batch = model.tokenizer.pad(
-                {key: [tokens[key][row] for row in rows] for key in tokens}, return_tensors="pt"
-            )
-            for name, vectors in _pool_batch(model, batch.to(model.device), poolings, unpooled).items():
-                parts[name].append(
-                    (torch.nn.functional.normalize(vectors, dim=-1) if normalize else vectors).cpu().numpy()
+        for start in range(0, len(texts), WINDOW):
+            window = texts[start : start + WINDOW]
+            tokens = _tokenize(model, [prompt + text for text in window], lost)
+            for row, special in enumerate(tokens["special_tokens_mask"]):
+                pooled = special[unpooled:]
+                if not pooled or ("mean_content" in poolings and all(pooled)):
+                    raise ValueError(
+                        f"Text {start + row} ({window[row]!r}) gives no token to pool; leave such texts out."
+                    )
+            for rows in _batches([len(ids) for ids in tokens["input_ids"]], token_budget):
+                batch = model.tokenizer.pad(
+                    {key: [tokens[key][row] for row in rows] for key in tokens}, return_tensors="pt"
                 )
-            progress.update(len(rows))
-    if not len(texts):
-        return {name: np.empty((0, model[0].get_embedding_dimension()), np.float32) for name in poolings}
-    back = np.argsort(order)
-    return {name: np.concatenate(chunks)[back] for name, chunks in parts.items()}
+                for name, made in _pool_batch(model, batch.to(model.device), poolings, unpooled).items():
+                    made = torch.nn.functional.normalize(made, dim=-1) if normalize else made
+                    vectors[name][start + rows] = made.cpu().numpy()
+                progress.update(len(rows))
+    if lost:
+        warnings.warn(
+            f"{len(lost)} of {len(texts)} texts were cut to the model's {model.max_seq_length} tokens; "
+            f"{sum(lost)} tokens were lost.",
+            TruncationWarning,
+            stacklevel=2,
+        )
+    return vectors
 
 
 def _check_texts(texts: Sequence[str]) -> None:
@@ -114,23 +120,14 @@ def _check_texts(texts: Sequence[str]) -> None:
             raise TypeError(f"Text {row} is {text!r}, a {type(text).__name__}; every text must be a string.")
 
 
-def _tokenize(model: SentenceTransformer, texts: list[str]) -> dict[str, list[list[int]]]:
-    """Tokenizes without padding, cutting at the model's limit and warning of what that loses."""
+def _tokenize(model: SentenceTransformer, texts: list[str], lost: list[int]) -> dict[str, list[list[int]]]:
+    """Tokenizes without padding, cuts at the model's limit and adds to `lost` how many tokens that took off a text."""
     tokenizer, limit = model.tokenizer, model.max_seq_length
-    if not texts:
-        return {"input_ids": [], "special_tokens_mask": []}
     tokens = tokenizer(texts, truncation=True, return_special_tokens_mask=True)  # at `limit`, if the tokenizer has one
-    full = [row for row, ids in enumerate(tokens["input_ids"]) if len(ids) == limit]
+    full = [text for text, ids in zip(texts, tokens["input_ids"], strict=True) if len(ids) == limit]
     if full:
-        whole = tokenizer([texts[row] for row in full], truncation=False, verbose=False)["input_ids"]
-        lost = [len(ids) - limit for ids in whole if len(ids) > limit]
-        if lost:
-            warnings.warn(
-                f"{len(lost)} of {len(texts)} texts were cut to the model's {limit} tokens; "
-                f"{sum(lost)} tokens were lost.",
-                TruncationWarning,
-                stacklevel=3,
-            )
+        whole = tokenizer(full, truncation=False, verbose=False)["input_ids"]
+        lost += [len(ids) - limit for ids in whole if len(ids) > limit]
     return dict(tokens)
 
 
@@ -142,13 +139,13 @@ def unpooled_prompt_tokens(model: SentenceTransformer, prompt: str) -> int:
     return len(tokens["input_ids"]) - tokens["special_tokens_mask"][-1]
 
 
-def _batches(order: np.ndarray, lengths: list[int], token_budget: int) -> Iterator[list[int]]:
-    """Cuts `order`, longest text first, into batches of at most `token_budget` tokens with their padding."""
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // lengths[order[start]])
-        yield order[start : start + size].tolist()
-        start += size
+def _batches(lengths: list[int], token_budget: int) -> Iterator[np.ndarray]:
+    """Yields the rows of each batch, the longest texts first: at most `token_budget` tokens with their padding."""
+    order = np.argsort(lengths, kind="stable")[::-1]
+    while len(order):
+        size = max(1, token_budget // lengths[order[0]])
+        yield order[:size]
+        order = order[size:]
 
 
 def _pool_batch(
