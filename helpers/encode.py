@@ -67,7 +67,7 @@ def embed(
     poolings = [check_name(name) for name in dict.fromkeys(poolings)]
     if dtype not in get_args(Arithmetic):
         raise ValueError(f"dtype {dtype!r} is unknown; use one of {', '.join(get_args(Arithmetic))}.")
-    _check_texts(texts)
+    check_texts(texts)
     if not isinstance(model[0], Transformer):
         raise ValueError(f"embed needs token states, but this model starts with {type(model[0]).__name__}.")
     prompt = model._resolve_prompt(prompt, prompt_name) or ""
@@ -112,7 +112,8 @@ def embed(
     return vectors
 
 
-def _check_texts(texts: Sequence[str]) -> None:
+def check_texts(texts: Sequence[str]) -> None:
+    """Raises TypeError where `texts` is a single string, or holds anything else than strings."""
     if isinstance(texts, str):
         raise TypeError("texts is a single string; put it into a list.")
     for row, text in enumerate(texts):

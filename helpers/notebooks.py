@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from helpers import known, readme
 from helpers.compare import clean, compare_files, compare_notebooks, is_clean
 from helpers.models import EMBEDDED, ModelError, choose_device, load, memory
-from helpers.paths import BUILD, ROOT
+from helpers.paths import BUILD, EMBEDDINGS, ROOT
 from helpers.scenarios import ScenarioError, read
 from helpers.series import NotebookError, about, notebooks
 from helpers.weights import SOURCES, NotOnThisPlatform, WeightsError, unpack
@@ -112,6 +112,7 @@ def run(
                 del running[future]
                 done.append(future.result())
                 print(f"  {done[-1].name} {'failed' if done[-1].error else 'done'}", flush=True)
+    shutil.rmtree(place / EMBEDDINGS, ignore_errors=True)  # the next run trusts none but its own
     return sorted(done, key=lambda one: one.name)
 
 

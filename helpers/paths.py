@@ -7,6 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 MODELS = ROOT / "models"
 BUILD = ROOT / "build"
+EMBEDDINGS = "embeddings"  # the folder below `output()` for vectors that several notebooks need
 
 
 def output() -> Path:

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 from sentence_transformers import SentenceTransformer
 
-from helpers.encode import embed
+from helpers.cache import embed
 from helpers.paths import output
 from helpers.pooling import POOLINGS
 from helpers.scenarios import CANDIDATES
@@ -42,6 +42,8 @@ def score(
     recipe: bool = False,
 ) -> pd.DataFrame:
     """Encodes each text of a scenario table once and scores its queries against their candidates.
+
+    The vectors of `poolings` are kept, and found again by the next call for the same texts: see `cache.embed`.
 
     Args:
         model: The model.

@@ -15,6 +15,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["POOLING_LAB_DEVICE"] = "cpu"  # committed numbers are the CPU's
 
 
+@pytest.fixture(scope="session", autouse=True)
+def results_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests write into a folder of their own, and find no vectors that an earlier run has kept."""
+    os.environ["POOLING_LAB_OUTPUT"] = str(tmp_path_factory.mktemp("output"))
+
+
 @pytest.fixture(scope="session")
 def embedded() -> Callable[[str], SentenceTransformer]:
     """Loads an embedded model by name, once for all tests; they leave it as they found it."""

@@ -9,6 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
+from helpers import encode
 from helpers.encode import TruncationWarning, embed
 from helpers.pooling import POOLINGS
 
@@ -110,6 +111,29 @@ def test_a_model_that_excludes_its_prompt_from_pooling(
     model = SentenceTransformer(modules=[base[0], Pooling(384, mode, include_prompt=False)], device="cpu")
     expected = model.encode(TEXTS, prompt="Represent this: ", normalize_embeddings=True)
     np.testing.assert_allclose(embed(model, TEXTS, (mode,), prompt="Represent this: ")[mode], expected, atol=1e-5)
+
+
+def test_windows_bound_what_is_in_memory_and_change_nothing_else(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sizes, batch_encode = embedded("minilm"), [], type(embedded("minilm").tokenizer).__call__
+    texts = [*TEXTS, "word " * 300] * 3
+    with pytest.warns(TruncationWarning):
+        whole = embed(model, texts, tuple(POOLINGS))
+
+    def counted(self: object, some: list[str], **settings: object) -> object:
+        sizes.append(len(some))
+        return batch_encode(self, some, **settings)
+
+    monkeypatch.setattr(encode, "WINDOW", 5)
+    monkeypatch.setattr(type(model.tokenizer), "__call__", counted)
+    with pytest.warns(TruncationWarning, match=r"^3 of 24 texts were cut to the model's 256 tokens; 138 tokens"):
+        found = embed(model, texts, tuple(POOLINGS))
+    assert max(sizes) == 5
+    for pooling in POOLINGS:
+        np.testing.assert_allclose(found[pooling], whole[pooling], atol=1e-5, err_msg=pooling)
+    with pytest.raises(ValueError, match="Text 7 "):
+        embed(model, [*texts[:7], "", "word"], ("mean_content",))
 
 
 def test_truncation_is_reported(embedded: Embedded) -> None:
