@@ -21,7 +21,38 @@ Arithmetic = Literal["float32", "bfloat16"]
 
 
 class TruncationWarning(UserWarning):
-    """Some texts were longer than the model can read, and their ends were cut off."""
+    """Some texts were longer than the model can read, and their ends were cut off.
+
+    Attributes:
+        cut: How many texts that happened to.
+        lost: How many tokens were cut off in all.
+    """
+
+    def __init__(self, cut: int, texts: int, limit: int, lost: int) -> None:
+        super().__init__(cut, texts, limit, lost)
+        self.cut = cut
+        self.lost = lost
+
+    def __str__(self) -> str:
+        cut, texts, limit, lost = self.args
+        return f"{cut} of {texts} texts were cut to the model's {limit} tokens; {lost} tokens were lost."
+
+
+class NoTokenError(ValueError):
+    """A text yields no token to pool.
+
+    Attributes:
+        row: Its place among the texts, from 0.
+        text: The text.
+    """
+
+    def __init__(self, row: int, text: str) -> None:
+        super().__init__(row, text)
+        self.row = row
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"Text {self.row} ({self.text!r}) gives no token to pool; leave such texts out."
 
 
 def embed(
@@ -57,8 +88,8 @@ def embed(
         `{pooling: float32 array (N, dim)}`, rows in the order of `texts`. Memory beyond it does not grow with N.
 
     Raises:
-        ValueError: A pooling, prompt name or dtype is unknown, a text yields no token to pool, or the model's first
-            module is no Transformer.
+        ValueError: A pooling, prompt name or dtype is unknown, or the model's first module is no Transformer.
+        NoTokenError: A text yields no token to pool.
         TypeError: `texts` is a single string, or one of the texts is not a string.
 
     Warns:
@@ -91,9 +122,7 @@ def embed(
             for row, special in enumerate(tokens["special_tokens_mask"]):
                 pooled = special[unpooled:]
                 if not pooled or ("mean_content" in poolings and all(pooled)):
-                    raise ValueError(
-                        f"Text {start + row} ({window[row]!r}) gives no token to pool; leave such texts out."
-                    )
+                    raise NoTokenError(start + row, window[row])
             for rows in _batches([len(ids) for ids in tokens["input_ids"]], token_budget):
                 batch = model.tokenizer.pad(
                     {key: [tokens[key][row] for row in rows] for key in tokens}, return_tensors="pt"
@@ -103,12 +132,8 @@ def embed(
                     vectors[name][start + rows] = made.cpu().numpy()
                 progress.update(len(rows))
     if lost:
-        warnings.warn(
-            f"{len(lost)} of {len(texts)} texts were cut to the model's {model.max_seq_length} tokens; "
-            f"{sum(lost)} tokens were lost.",
-            TruncationWarning,
-            stacklevel=2,
-        )
+        cut = TruncationWarning(len(lost), len(texts), model.max_seq_length, sum(lost))
+        warnings.warn(cut, stacklevel=2)
     return vectors
 
 
