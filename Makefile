@@ -56,7 +56,7 @@ $(if $(and $(call given,FORMAT),$(filter-out json text,$(value FORMAT))),$(error
 # The one variable that a command reads from its environment, empty where it was not given
 export POOLING_LAB_DEVICE := $(if $(call given,DEVICE),$(value DEVICE))
 
-.PHONY: help reproduce test verify lab radar doctor report models clean FORCE
+.PHONY: help reproduce test verify bench lab radar doctor report models clean FORCE
 .NOTPARALLEL: # the commands share build/, and each keeps every core busy
 .SUFFIXES:
 
@@ -83,6 +83,9 @@ test: $(STAMP) $(MODELS) ## lint, unit tests, and the notebooks (all but long on
 
 verify: $(STAMP) $(MODELS) ## run every notebook afresh, long ones too, and compare with what is committed
 	@$(RUN) helpers.notebooks verify
+
+bench: $(STAMP) $(MODELS) ## measure speed, memory and fixed costs, publish the table and its figure
+	@$(RUN) benchmarks
 
 lab: $(STAMP) $(MODELS) ## open the notebooks in JupyterLab, on this machine alone
 	@$(RUN) jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $$(test "$$(id -u)" != 0 || echo --allow-root)
@@ -111,7 +114,7 @@ FORCE: ;
 
 clean: ## remove all that these commands made outside git: build/ with its results, models/, .venv and caches
 	rm -rf build models .venv .pytest_cache .ruff_cache .hypothesis pooling_lab.egg-info
-	find helpers tests -name __pycache__ -prune -exec rm -rf {} +
+	find helpers benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is written last. A PYTHON= on the command line, or a folder that was moved, has install.py look again.
 moved := $(shell test ! -e "$(VENV)/pooling-lab.stamp" || { test -x "$(VENV)/bin/python" \

@@ -81,7 +81,9 @@ def embed(
         prompt_name: Name of one of the model's own prompts; without either, its default prompt is used if it has one.
             As in sentence-transformers, prompt tokens are pooled unless the model's Pooling has `include_prompt=False`.
         dtype: Arithmetic of the forward pass: float32 means that of the weights as loaded; bfloat16 runs under autocast
-            and leaves the model as it is. Pooling itself is always in float32.
+            and leaves the model as it is. Pooling itself is always in float32. Where the processor has instructions
+            for it, bfloat16 is faster, and the poolings compare alike; but a text's cosines then depend on its
+            neighbours, to about 1e-3: take it for search and for drafts, and float32 for numbers to quote or cut at.
         token_budget: Most tokens, padding included, in one batch; a longer text gets a batch of its own.
 
     Returns:

@@ -38,8 +38,9 @@ from helpers.weights import SOURCES, NotOnThisPlatform, WeightsError, unpack
 WORKERS = 2
 SECONDS_A_CELL = 900
 STARTS = 3  # of a kernel, before a notebook counts as failed
+BENCHMARK = {Path(readme.BENCHMARK), Path(readme.BENCHMARK_FIGURE)}
 REPORT = "report"
-RESERVED = {"explore", REPORT, "reproduce", "test", "verify"}  # folders of build/ that no study may take
+RESERVED = {"bench", "explore", REPORT, "reproduce", "test", "verify"}  # folders of build/ that no study may take
 KERNEL_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -194,9 +195,13 @@ def changes(place: Path, paths: Iterable[Path], root: Path = ROOT) -> dict[Path,
 
 
 def stale(place: Path, root: Path = ROOT) -> list[Path]:
-    """Lists committed results and figures that a run of all notebooks did not write; hidden files do not count."""
+    """Lists committed results and figures that a run of all notebooks did not write.
+
+    Hidden files do not count, nor do those that `make bench` writes.
+    """
     committed = [*root.glob("data/results/[!.]*"), *root.glob("figures/[!.]*")]
-    return sorted(name for path in committed if not (place / (name := path.relative_to(root))).exists())
+    names = {path.relative_to(root) for path in committed} - BENCHMARK
+    return sorted(name for name in names if not (place / name).exists())
 
 
 def _read(path: Path) -> NotebookNode:

@@ -13,7 +13,7 @@ EMBEDDINGS = "embeddings"  # the folder below `output()` for vectors that severa
 def output() -> Path:
     """Returns the folder under which a notebook writes `data/results/` and `figures/`.
 
-    Only `make reproduce` may change the files in git, so a notebook that is run by hand writes to `build/explore/`;
-    the runner points `POOLING_LAB_OUTPUT` at a staging folder and publishes from there.
+    Only `make reproduce` and `make bench` may change the files in git, so a notebook that is run by hand writes to
+    `build/explore/`; the runner points `POOLING_LAB_OUTPUT` at a staging folder and publishes from there.
     """
     return Path(os.environ.get("POOLING_LAB_OUTPUT") or BUILD / "explore")

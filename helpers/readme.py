@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from math import floor
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,20 @@ ITEMS = "data/results/06_items.csv"
 WITHOUT = "data/results/06_without_a_model.csv"
 TRIAL = "data/results/06_claims.csv"
 LEDGER = "data/results/claims.csv"
+BENCHMARK, BENCHMARK_FIGURE = "data/results/benchmark.csv", "figures/benchmark.png"  # `make bench` alone writes them
+MEASURED = ["part", "model", "dtype", "case", "measure"]  # what tells the rows of the benchmark apart
+FASTER, SHARE = "times as fast as ", "share of embed's time"  # measures of the benchmark
+COMPARED = [  # part of the benchmark, arithmetic of `embed`, and what it is compared with
+    ("one pooling", "float32", "encode, default batch, float32"),
+    ("one pooling", "float32", "encode, best batch, float32"),
+    ("one pooling", "bfloat16", "encode, default batch, float32"),
+    ("one pooling", "bfloat16", "encode, best batch, bfloat16"),
+    ("eight poolings", "float32", "eight encodes, float32"),
+    ("eight poolings", "float32", "encode, default batch, six poolings joined, float32"),
+    ("eight poolings", "float32", "encode, best batch, six poolings joined, float32"),
+    ("eight poolings", "bfloat16", "eight encodes, float32"),
+    ("eight poolings", "bfloat16", "encode, best batch, six poolings joined, bfloat16"),
+]
 EXAMPLES = ["B3", "F10", "E12", "A12", "E13", "F12", "F2"]  # shown beside their verdicts, if they still have them
 SIGNIFICANT = 0.05  # as in helpers.scores, whose import would cost every command seconds
 
@@ -149,6 +164,84 @@ def scale(root: Path) -> str:
     )
 
 
+def speed(root: Path) -> str:
+    """Returns the README's part on speed, ratios alone, from the benchmark's table under `root`.
+
+    Speed differs from machine to machine, so no number is refused; a dash stands where nothing was measured.
+    """
+    if not (root / BENCHMARK).exists():
+        return "Nothing has been measured yet: `make bench` does it, and fills this in."
+    table = pd.read_csv(root / BENCHMARK)
+    machine = table[table["part"] == "machine"].set_index("case")["note"]
+    found = table.dropna(subset="median")
+    models = found.loc[found["part"] == "one pooling", "model"].unique()
+    numbers = found.drop_duplicates(MEASURED).set_index(MEASURED)[["median", "low", "high"]]
+
+    def cells(say: Callable[[float, float, float], str], part: str, *measured: str) -> str:
+        """Says median, low and high on each model; `measured` is the dtype, the case and the measure."""
+        keys = [(part, model, *measured) for model in models]
+        return " | ".join(say(*numbers.loc[key]) if key in numbers.index else "–" for key in keys)
+
+    def times(median: float, low: float, high: float) -> str:
+        return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+    def share(median: float, low: float, high: float) -> str:
+        return f"{median:.1%} ({low:.1%} to {high:.1%})"
+
+    def rounded_down(lowest: float, *_: float) -> str:  # for 0.9999999 is not 1
+        return f"{floor(lowest * 1e6) / 1e6:.6f}"
+
+    lines = [
+        f"`make bench` runs `embed` and sentence-transformers' `encode` by turns. On {machine['processor']}, "
+        f"{machine['cores']} cores ({machine['instructions']}), `embed` was so many times as fast, median of the pairs "
+        "and their range:",
+        "",
+        f"| `embed` | against | {' | '.join(models)} |",
+        f"|---|---|{'---|' * len(models)}",
+    ]
+    for part, dtype, other in COMPARED:
+        lines.append(f"| {part}, {dtype} | {other} | {cells(times, part, dtype, 'embed', FASTER + other)} |")
+    lines += ["", f"| of `embed` | arithmetic | {' | '.join(models)} |", f"|---|---|{'---|' * len(models)}"]
+    for said, part, case, measure, say in (
+        ("lowest cosine with `encode` in float32", "one pooling", "embed", "lowest cosine", rounded_down),
+        ("share of its time that its linear layers take, run alone", "limit", "linear layers", SHARE, share),
+        ("share of its time that eight poolings take, run alone", "limit", "poolings", SHARE, share),
+    ):
+        for dtype in ("float32", "bfloat16"):
+            lines.append(f"| {said} | {dtype} | {cells(say, part, dtype, case, measure)} |")
+    said = "The linear layers' matrix products are what no implementation can leave out."
+    memory = found[found["part"] == "memory"].pivot(index="texts", columns="case", values="median")
+    if memory.shape == (2, 2):
+        few, many = memory.index
+        ours, theirs = memory["embed"], memory["encode, output_value=None"]
+        said += (
+            f" Beyond the vectors, `embed` needs {ours[many] / ours[few]:.1f} times as much memory for {many:,.0f} "
+            f"texts as for {few:,.0f}, and `encode` with `output_value=None`, from which all poolings can be computed, "
+            f"{theirs[many] / ours[many]:.1f} times as much as `embed`."
+        )
+    return "\n".join([*lines, "", said, *_arithmetic(found[found["part"] == "bfloat16's effect"])])
+
+
+def _arithmetic(rows: pd.DataFrame) -> list[str]:
+    """Says what bfloat16 does to the findings, and what `embed` therefore does unless it is told otherwise."""
+    if rows.empty:
+        return []
+    largest = rows.assign(size=rows["median"].abs()).groupby(["dtype", "measure"])["size"].max()
+    changed = rows[rows["measure"] == "verdict changes"]
+    compared = changed["note"].str.extract(r"of (\d+)", expand=False).astype(int).sum()
+    both, measure = "bfloat16 against float32", "largest change of a cosine by neighbours"
+    turned = rows.loc[rows["measure"] == "lowest cosine of a text's two vectors", "median"].min()
+    return [
+        "",
+        f"What bfloat16 does to the findings of notebook 06: in its {len(changed)} studies no pooling's AUC moves by "
+        f"more than {largest[both, 'change in AUC']:.4f}, and {changed['median'].sum():.0f} of {compared} comparisons "
+        f"of two poolings change their verdict. But a text's cosines then depend on its neighbours, by up to "
+        f"{largest['bfloat16', measure]:.4f} against {largest['float32', measure]:.7f} in float32, and the vector that "
+        f"moves most has a cosine of {turned:.3f} with the one it should be. So `embed` computes in float32 unless it "
+        'is told otherwise; `dtype="bfloat16"` is for search and for drafts, not for numbers to quote or to cut at.',
+    ]
+
+
 def check(root: Path) -> None:
     """Raises FindingError where the results under `root` no longer support the README's sentences."""
     finding(root)
@@ -223,6 +316,7 @@ FILES: dict[str, dict[str, Callable[[Path], str]]] = {
         "decoders": decoders,
         "results": _results,
         "claims": _claims,
+        "speed": speed,
         "notebooks": _notebooks,
     },
     "data/DATA.md": {"items": _items},

@@ -132,7 +132,7 @@ def test_a_part_that_is_gone_is_missed(root: Path) -> None:
     path = root / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("<!-- generated: finding -->", ""), encoding="utf-8")
     assert readme.differences(root) == [
-        "README.md: it must hold each generated part once: finding, scale, decoders, results, claims, notebooks"
+        "README.md: it must hold each generated part once: finding, scale, decoders, results, claims, speed, notebooks"
     ]
 
 

@@ -13,7 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -33,8 +33,12 @@ REQUIREMENTS = [
     for line in PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["test"]
 ]
 WEIGHTS = [Requirement(line) for line in PYPROJECT["dependency-groups"]["weights"]]
-LOCKS = ("requirements.lock", "requirements-weights.lock")
-COMMANDS = ("help", "reproduce", "test", "verify", "lab", "radar", "doctor", "report", "models", "clean")
+SCALE = [Requirement(line) for line in PYPROJECT["project"]["optional-dependencies"]["scale"]]
+LOCKS = ("requirements.lock", "requirements-weights.lock", "requirements-scale.lock")
+NEEDS_SCALE = pytest.mark.skipif(
+    find_spec("ray") is None, reason=f"Ray is not installed: pip install -r {LOCKS[2]} -c {LOCKS[0]}"
+)
+COMMANDS = ("help", "reproduce", "test", "verify", "bench", "lab", "radar", "doctor", "report", "models", "clean")
 
 
 def lines(lock: str) -> list[str]:
@@ -61,7 +65,7 @@ def test_a_lock_is_sorted_exact_pins(lock: str) -> None:
         assert re.fullmatch(r"[a-z0-9-]+==\d[\w.]*(; .+)?", line), line
 
 
-@pytest.mark.parametrize(("required", "lock"), [(REQUIREMENTS, LOCKS[0]), (WEIGHTS, LOCKS[1])])
+@pytest.mark.parametrize(("required", "lock"), [(REQUIREMENTS, LOCKS[0]), (WEIGHTS, LOCKS[1]), (SCALE, LOCKS[2])])
 def test_every_requirement_has_a_pin_that_satisfies_it(required: list[Requirement], lock: str) -> None:
     for requirement in required:
         pin = pins(lock).get(canonicalize_name(requirement.name))
@@ -79,14 +83,18 @@ def test_torch_is_pinned_at_the_version_that_made_the_committed_outputs() -> Non
     assert "torch==2.13.0" in PYPROJECT["project"]["dependencies"]
 
 
-def closure(environment: dict[str, str]) -> tuple[set[str], list[str]]:
+def test_the_scale_lock_pins_only_what_the_extra_adds() -> None:
+    assert set(pins(LOCKS[2])) & set(pins(LOCKS[0])) == set()
+
+
+def closure(environment: dict[str, str], scale: bool = False) -> tuple[set[str], list[str]]:
     """Walks from pyproject.toml through what is installed, as if on the machine that `environment` describes.
 
-    Returns the packages it met, and the requirements on the way that their pin does not satisfy. What torch asks for on
-    Linux alone is its CUDA build's own business and left out.
+    Returns the packages it met, with or without those of the extra `scale`, and the requirements on the way that their
+    pin does not satisfy. What torch asks for on Linux alone is its CUDA build's own business and left out.
     """
-    pinned, met, broken = pins(LOCKS[0]), {}, []
-    waiting = [(canonicalize_name(one.name), one.extras) for one in REQUIREMENTS]
+    pinned, met, broken = pins(LOCKS[0]) | (pins(LOCKS[2]) if scale else {}), {}, []
+    waiting = [(canonicalize_name(one.name), one.extras) for one in REQUIREMENTS + (SCALE if scale else [])]
     while waiting:
         name, extras = waiting.pop()
         if name in met and extras <= met[name]:
@@ -112,21 +120,23 @@ def closure(environment: dict[str, str]) -> tuple[set[str], list[str]]:
     return set(met), broken
 
 
+@pytest.mark.parametrize("scale", [False, pytest.param(True, marks=NEEDS_SCALE)])
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize(("system", "platform"), [("Linux", "linux"), ("Darwin", "darwin")])
-def test_the_lock_is_complete_and_consistent(python: str, system: str, platform: str) -> None:
+def test_the_lock_is_complete_and_consistent(python: str, system: str, platform: str, scale: bool) -> None:
     here = {"python_version": python, "python_full_version": f"{python}.0"}
     there = {"platform_system": system, "sys_platform": platform}
-    assert closure({**default_environment(), **here, **there})[1] == []
+    assert closure({**default_environment(), **here, **there}, scale)[1] == []
 
 
-def test_the_lock_holds_nothing_that_nothing_needs() -> None:
-    met, _ = closure(dict(default_environment()))
-    needed_here = {name for name, pin in pins(LOCKS[0]).items() if pin.marker is None or pin.marker.evaluate()}
+@pytest.mark.parametrize(("lock", "scale"), [(LOCKS[0], False), pytest.param(LOCKS[2], True, marks=NEEDS_SCALE)])
+def test_the_lock_holds_nothing_that_nothing_needs(lock: str, scale: bool) -> None:
+    met, _ = closure(dict(default_environment()), scale)
+    needed_here = {name for name, pin in pins(lock).items() if pin.marker is None or pin.marker.evaluate()}
     assert needed_here - met == set()
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS[:2], pytest.param(LOCKS[2], marks=NEEDS_SCALE)])
 def test_what_is_installed_is_what_is_pinned(lock: str) -> None:
     here = {name: pin for name, pin in pins(lock).items() if pin.marker is None or pin.marker.evaluate()}
     installed = {name: Version(metadata.version(name)).public for name in here}
@@ -141,6 +151,13 @@ def test_conda_gets_the_same_environment() -> None:
     assert SpecifierSet(PYPROJECT["project"]["requires-python"]).contains(python.removeprefix("python="))
     assert (pip, packages) == ("pip", {"pip": ["-r requirements.lock"]})
     assert "ifeq ($(CONDA_DEFAULT_ENV),pooling-lab)" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_ci_leaves_no_test_of_ray_out() -> None:
+    steps = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    install = f".venv/bin/python -m pip install --quiet -r {LOCKS[2]} -c {LOCKS[0]}"
+    in_order = ["make models", install, ".venv/bin/python -c 'import ray.data'", "make test"]
+    assert [step for step in steps if step in in_order] == in_order
 
 
 def imports() -> Iterator[tuple[str, str]]:
@@ -159,8 +176,8 @@ def imports() -> Iterator[tuple[str, str]]:
 
 
 def test_every_import_is_declared() -> None:
-    declared = {canonicalize_name(one.name) for one in [*REQUIREMENTS, *WEIGHTS]}
-    ours = {"helpers", *(path.stem for path in ROOT.glob("tests/*.py")), *sys.stdlib_module_names}
+    declared = {canonicalize_name(one.name) for one in [*REQUIREMENTS, *WEIGHTS, *SCALE]}
+    ours = {"helpers", "benchmarks", *(path.stem for path in ROOT.glob("tests/*.py")), *sys.stdlib_module_names}
     owners = metadata.packages_distributions()
     undeclared = {
         (name, module)
