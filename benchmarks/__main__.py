@@ -9,14 +9,15 @@ import sys
 from collections.abc import Sequence
 
 import pandas as pd
-import torch
 
 from benchmarks import bfloat16, figure, fixed, gpu, machine, memory, speed
 from benchmarks.rows import Row
 from helpers import plots, readme
+from helpers.models import ModelError
 from helpers.notebooks import alone
 from helpers.paths import BUILD, ROOT
 from helpers.series import NotebookError
+from helpers.weights import WeightsError
 
 PARTS = (machine.measure, speed.measure, memory.measure, fixed.measure, bfloat16.measure, gpu.measure)
 
@@ -33,6 +34,8 @@ def write(rows: Sequence[Row]) -> None:
     figure.draw(pd.read_csv(place / readme.BENCHMARK)).savefig(
         place / readme.BENCHMARK_FIGURE, metadata={"Software": None}
     )
+    readme.check(ROOT)  # before anything is published: can README.md be written?
+    readme.speed(place)
     for name in (readme.BENCHMARK, readme.BENCHMARK_FIGURE):
         (place / name).replace(ROOT / name)
     readme.update(ROOT)
@@ -48,9 +51,7 @@ def line(row: Row) -> str:
 
 def main() -> int:
     """Runs it all; returns the exit status."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    if not sys.stderr.isatty():
-        os.environ["TQDM_DISABLE"] = "1"  # the bars of `embed` would fill a log
+    os.environ["TQDM_DISABLE"] = "1"  # no bars of `embed` inside what is timed
     rows: list[Row] = []
     try:
         with alone():
@@ -59,7 +60,7 @@ def main() -> int:
                     rows.append(row)
                     print(line(row), flush=True)
             write(rows)
-    except NotebookError as problem:
+    except (ModelError, NotebookError, WeightsError, readme.FindingError, OSError) as problem:
         print(f"\n{problem}\nNothing in git was changed.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -34,7 +34,7 @@ def draw(table: pd.DataFrame) -> Figure:
     plot_rates(table[table["part"] == PART_LENGTH], "mean", length)
     length.set(title="Texts of several lengths", xlabel="tokens a text, on average")
     plot_memory(table[table["part"] == PART_MEMORY], memory)
-    memory.set_title("Memory beyond the vectors")
+    memory.set_title("Memory for the vectors of eight poolings")
     figure.suptitle(message(table), weight="bold")
     return figure
 
@@ -101,12 +101,14 @@ def plot_rates(rows: pd.DataFrame, by: str, ax: Axes) -> Axes:
 
 
 def plot_memory(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Draws by how much memory grows beyond the vectors, a bar for each way and number of texts; each was run once."""
+    """Draws the size of the vectors and by how much memory grows, for each number of texts; each was run once."""
+    width = 0.27
     for place, (case, its) in enumerate(rows.groupby("case", sort=False)):
-        at = np.arange(len(its)) + 0.4 * place
-        bars = ax.bar(at, its["median"], 0.4, label=case, color=COLOURS[place], hatch=HATCHES[place], edgecolor="white")
+        style = {"color": COLOURS[place], "hatch": HATCHES[place], "edgecolor": "white"}
+        label = f"{case}, beyond them" if case == "embed" else case
+        bars = ax.bar(np.arange(len(its)) + width * place, its["median"], width, label=label, **style)
         ax.bar_label(bars, fmt="{:.0f}", fontsize=8)
-        ax.set_xticks(np.arange(len(its)) + 0.2, [f"{count:,.0f} texts" for count in its["texts"]])
+        ax.set_xticks(np.arange(len(its)) + width, [f"{count:,.0f} texts" for count in its["texts"]])
     ax.set(ylabel="MB, at the peak")
     return _legend(ax)
 

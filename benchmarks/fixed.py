@@ -85,14 +85,14 @@ def reproduce(place: Path, expected: int) -> Iterator[Row]:
         yield setting.not_measured(case, "seconds", "s", "`make reproduce` has not been run to its end here")
         return
     starts, ends = ([datetime.fromisoformat(one[key]) for one in runs] for key in ("start_time", "end_time"))
-    note = "the last one: from the first notebook's start to the last one's end, two at a time"
+    note = f"the last one: from the first notebook's start to the last one's end, {WORKERS} at a time"
     wall = (max(ends) - min(starts)).total_seconds()
     yield setting.row(case, "seconds", "s", [wall], note)
     total = sum(one["duration"] for one in runs)
     cells = [cell for one in done for cell in one.cells if cell.cell_type == "code"]
-    importing = sum(_seconds(next(filter(_imports, one.cells))) for one in done)
+    importing = sum(_seconds(cell) for one in done for cell in list(filter(_imports, one.cells))[:1])
     computing = sum(_seconds(cell) for cell in cells) - importing
-    beyond = "the same, less half of what its cells took behind their imports"
+    beyond = f"the same, less what its cells took behind their imports, shared by {WORKERS}: waiting counts, too"
     yield setting.row(f"{case}: beyond the experiments", "seconds", "s", [wall - computing / WORKERS], beyond)
     for part, seconds in (
         ("kernels", total - importing - computing),

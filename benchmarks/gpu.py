@@ -18,6 +18,7 @@ from benchmarks.rows import REPETITIONS, Row, Setting, paired, ratios
 from benchmarks.speed import DEFAULT_BATCH, lowest_cosine
 from helpers import models, weights
 from helpers.encode import embed
+from helpers.readme import FASTER
 
 PART = "GPU"
 # By their cards; the ids that the second vocabulary lacks, such as that of <think>, stand in no text here.
@@ -30,7 +31,6 @@ MODELS = {
 TEXTS = 8192  # two windows of `embed`
 BUDGETS = (1024, 4096, 16384, 65536)
 BATCHES = (8, DEFAULT_BATCH, 64, 128, 256, 512)
-SAMPLE = 2048  # texts to find the best batch on, some batches even of the largest
 ATTENTIONS = ("eager", "flash_attention_2")  # besides the one that transformers chooses
 MATRIX = 8192  # rows and columns of the product that counts as the peak
 PRODUCTS = 10  # for each time taken, so that starting them costs next to nothing
@@ -110,7 +110,7 @@ def compare(
     yield setting.row("matrix product", "operations a second", "FLOP/s", speeds, said)
 
     encode = partial(model.encode, texts, show_progress_bar=False)
-    best = best_batch(model, texts[:SAMPLE], batches)
+    best = best_batch(model, texts, batches)
     ours = {_case(budget): partial(_embed, model, texts, budget) for budget in budgets}
     theirs = {ENCODE: partial(encode, batch_size=DEFAULT_BATCH), BEST: partial(encode, batch_size=best)}
     ways = ours | theirs
@@ -127,7 +127,7 @@ def compare(
             yield row(measured, "share", [operations * count / one / max(speeds) for one in taken])
         yield row("slots that hold a token", "share", [read / slots])
         for other in [other for other in theirs if other in passes and case in ours]:
-            yield row(f"times as fast as {other}", "×", ratios(seconds[other], taken))
+            yield row(f"{FASTER}{other}", "×", ratios(seconds[other], taken))
             yield row(f"lowest cosine with {other}", "cosine", [lowest_cosine(vectors, passes[other].vectors)])
     fitting = [case for case in ours if case in passes]
     if fitting:
@@ -169,7 +169,7 @@ def attentions(
     for name in [name for name in passes if name != case]:
         here = partial(setting.row, name)
         yield here("tokens a second", "tokens/s", [read / one for one in seconds[name]])
-        yield here(f"times as fast as {chosen}", "×", ratios(seconds[case], seconds[name]), "which is the default")
+        yield here(f"{FASTER}{chosen}", "×", ratios(seconds[case], seconds[name]), "which is the default")
 
 
 def build(config: Qwen3Config, device: str, dtype: str) -> SentenceTransformer:

@@ -17,13 +17,14 @@ from benchmarks.rows import REPETITIONS, Row, Setting, paired, ratios
 from helpers.encode import embed
 from helpers.models import ModelError, load
 from helpers.pooling import POOLINGS
+from helpers.readme import FASTER, SHARE
 
 PART_ONE, PART_EIGHT, PART_LIMIT = "one pooling", "eight poolings", "limit"
 PART_SIZE, PART_LENGTH = "corpus size", "text length"
 DTYPES = ("float32", "bfloat16")
 DEFAULT_BATCH = 32  # of SentenceTransformer.encode
-BATCHES = (8, 16, 32, 64, 128, 256)
-SAMPLE = 300  # texts to warm up on, and to find the best batch on
+BATCHES = (8, 16, 64, 128, 256)  # besides
+SAMPLE = 300  # texts to warm up on
 SIZES = (500, 1_500, 20_000)
 MOST_FOR_ENCODE = 1_500  # of these sizes: the other parts compare it on larger corpora
 WORDS = (4, 10, 25, 60, 150)
@@ -61,7 +62,7 @@ def measure(studies: Sequence[Study] = STUDIES, repetitions: int = REPETITIONS) 
             yield Setting(PART_ONE, study.model, study.corpus).not_measured("embed", "seconds", "s", str(problem))
             continue
         texts = study.texts(study.one)
-        encoders = Encoders(model, sample(texts))
+        encoders = Encoders(model, texts)
         setting = Setting("", study.model, study.corpus)
         yield from one_pooling(setting._replace(part=PART_ONE), model, texts, encoders, repetitions)
         texts = study.texts(study.eight)
@@ -139,7 +140,7 @@ def limit(setting: Setting, model: SentenceTransformer, texts: list[str], repeti
             ("linear layers", "their inputs' shapes replayed as bare products; attention's own are not among them"),
             ("poolings", "all eight, and normalizing, replayed on states of the same shapes"),
         ):
-            yield here.row(case, "share of embed's time", "share", ratios(seconds[case], seconds["embed"]), note)
+            yield here.row(case, SHARE, "share", ratios(seconds[case], seconds["embed"]), note)
 
 
 def by_size(
@@ -211,7 +212,7 @@ def compare(
             if way.dtype not in (our.dtype, "float32"):
                 continue
             times = ratios(seconds[way.case, way.dtype], seconds[our.case, our.dtype])
-            measured = f"times as fast as {way.case}, {way.dtype}"
+            measured = f"{FASTER}{way.case}, {way.dtype}"
             yield setting._replace(dtype=our.dtype).row(our.case, measured, "×", times, way.note)
     return made
 
@@ -235,22 +236,19 @@ class Encoders:
 
     Args:
         model: The model to find the best on.
-        texts: The texts to find it on, by one pass for each batch and each way, after one to warm up.
+        texts: The texts to find it on, by one pass for each batch after a sample to warm up. A batch that is best for
+            fewer texts is none for these: the more there are, the less their lengths differ within a batch.
     """
 
     def __init__(self, model: SentenceTransformer, texts: list[str]) -> None:
         self.chosen: list[tuple[str, str, str, int]] = []  # case, dtype, which of its variants, batch
         for dtype, variants in self._variants(model).items():
-            seconds = {}
-            for name, encode in variants.items():
-                encode(texts, batch_size=DEFAULT_BATCH)
-                for batch in BATCHES:
-                    start = time.perf_counter()
-                    encode(texts, batch_size=batch)
-                    seconds[name, batch] = time.perf_counter() - start
-            by_default = min((one for one in seconds if one[1] == DEFAULT_BATCH), key=seconds.get)
-            self.chosen.append(("encode, default batch", dtype, *by_default))
-            self.chosen.append(("encode, best batch", dtype, *min(seconds, key=seconds.get)))
+            by_default = {name: _seconds(encode, texts, DEFAULT_BATCH) for name, encode in variants.items()}
+            name = min(by_default, key=by_default.get)
+            others = {batch: _seconds(variants[name], texts, batch) for batch in BATCHES}
+            by_batch = {DEFAULT_BATCH: by_default[name]} | others
+            self.chosen.append(("encode, default batch", dtype, name, DEFAULT_BATCH))
+            self.chosen.append(("encode, best batch", dtype, name, min(by_batch, key=by_batch.get)))
 
     def ways(self, model: SentenceTransformer) -> list[Way]:
         """Returns the same ways for a model that differs in its pooling at most."""
@@ -276,3 +274,11 @@ class Encoders:
                 "weights converted": partial(converted.encode, show_progress_bar=False),
             },
         }
+
+
+def _seconds(encode: Callable[..., np.ndarray], texts: list[str], batch: int) -> float:
+    """Returns how long one pass takes, after a sample of the texts to warm up."""
+    encode(sample(texts), batch_size=batch)
+    start = time.perf_counter()
+    encode(texts, batch_size=batch)
+    return time.perf_counter() - start

@@ -14,7 +14,6 @@ from sentence_transformers import SentenceTransformer
 from helpers import encode
 from helpers.fingerprint import fingerprint
 from helpers.paths import EMBEDDINGS, output
-from helpers.pooling import check_name
 
 DIGEST = sha256().digest_size
 
@@ -35,8 +34,8 @@ def embed(
     without any; those that are run by hand, and the radar, share theirs until `make clean`. An entry's name is a digest
     of all that the vectors come from, the model as it is in memory among it (`fingerprint`), so what has changed finds
     none; and it ends with a digest of itself, so a damaged or displaced one counts as none. Of two processes that want
-    the same vectors, the second waits for the first. Where `encode.embed` warns, of texts that it cut off for example,
-    nothing is kept, so that it warns each time.
+    the same vectors, the second waits for the first. Where texts were cut off, nothing is kept, so that the warning of
+    it comes each time.
 
     Args:
         model: As for `encode.embed`, like all that follow.
@@ -53,22 +52,19 @@ def embed(
     Raises:
         ValueError, TypeError: As from `encode.embed`.
     """
-    poolings = [check_name(name) for name in dict.fromkeys(poolings)]
-    encode.check_texts(texts)
+    how = {"normalize": normalize, "prompt": prompt, "prompt_name": prompt_name, "dtype": dtype}
+    poolings = list(encode.embed(model, texts[:0], poolings, **how))  # refuses what it cannot do
     made_from = [fingerprint(model), model._resolve_prompt(prompt, prompt_name), normalize, dtype, *texts]
     folder = output() / EMBEDDINGS / sha256(json.dumps(made_from).encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         vectors = {name: kept for name in poolings if (kept := _read(folder / name)) is not None}
         if missing := [name for name in poolings if name not in vectors]:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                made = encode.embed(
-                    model, texts, missing, normalize, prompt=prompt, prompt_name=prompt_name, dtype=dtype
-                )
-            for warning in caught:
-                warnings.warn(warning.message, stacklevel=2)
-            for name in made if not caught else ():
+            with encode.truncations() as cut:
+                made = encode.embed(model, texts, missing, **how)
+            for warning in cut:
+                warnings.warn(warning, stacklevel=2)
+            for name in made if not cut else ():
                 _write(folder / name, made[name])
             vectors |= made
     return {name: vectors[name] for name in poolings}

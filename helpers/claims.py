@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -347,20 +348,19 @@ def cells(notebook: Path) -> dict[str, Cell]:
     Raises:
         NotebookError: A cell is not Python.
     """
-    import nbformat  # here, because it takes two seconds, and every notebook imports this module
-
     found = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        if cell.cell_type != "code" or ".check(" not in cell.source:
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or ".check(" not in source:
             continue
         try:
-            calls = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+            calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
         except SyntaxError as problem:
-            raise NotebookError(f"{notebook.name}, cell {cell.id}: {problem}") from None
+            raise NotebookError(f"{notebook.name}, cell {cell['id']}: {problem}") from None
         for call in calls:
             name = call.args[0] if call.args else None
             if getattr(call.func, "attr", "") == "check" and isinstance(name, ast.Constant):
-                found[name.value] = Cell(cell.id, ast.get_source_segment(cell.source, call))
+                found[name.value] = Cell(cell["id"], ast.get_source_segment(source, call))
     return found
 
 

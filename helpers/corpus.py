@@ -20,7 +20,15 @@ from filelock import FileLock, Timeout
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
-from helpers.encode import SECONDS_BEFORE_PROGRESS_BAR, WINDOW, Arithmetic, NoTokenError, TruncationWarning, embed
+from helpers.encode import (
+    SECONDS_BEFORE_PROGRESS_BAR,
+    WINDOW,
+    Arithmetic,
+    NoTokenError,
+    TruncationWarning,
+    embed,
+    truncations,
+)
 from helpers.fingerprint import fingerprint
 from helpers.models import load
 
@@ -94,8 +102,8 @@ def embed_corpus(
         `{pooling: float32 array (N, dim)}`, memory-mapped and read-only, rows in the order of `texts`.
 
     Raises:
-        CorpusError: The folder was begun with other texts, another model or other settings, has no journal or is
-            damaged, or another process works in it; it is left as it is.
+        CorpusError: The folder was begun with other texts, another model or other settings, has no journal, or an
+            array that is missing or of another size, or another process works in it; it is left as it is.
         ValueError, NoTokenError: As in `embed`, or a text is not valid Unicode. The number of a text is its row among
             all texts, and the windows before it stay done.
         TypeError: As in `embed`.
@@ -245,19 +253,12 @@ def _embed_window(
     model: SentenceTransformer, window: list[str], first: int, arguments: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], int, int]:
     """Returns the vectors of a window, how many of its texts were cut, and how many tokens that lost."""
-    cut = lost = 0
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with truncations() as found:
         try:
             vectors = embed(model, window, **arguments)
         except NoTokenError as error:
             raise NoTokenError(first + error.row, error.text) from None
-    for warning in caught:
-        if isinstance(warning.message, TruncationWarning):
-            cut, lost = warning.message.cut, warning.message.lost
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return vectors, cut, lost
+    return vectors, sum(one.cut for one in found), sum(one.lost for one in found)
 
 
 def _read_journal(folder: Path, settings: dict[str, Any], empty: dict[str, np.ndarray]) -> Journal:
@@ -286,8 +287,9 @@ def _read_journal(folder: Path, settings: dict[str, Any], empty: dict[str, np.nd
         path = _whole(folder, pooling)
         if not (journal.complete and path.exists()):
             path = _partial(folder, pooling)
-        if journal.windows and (not path.exists() or path.stat().st_size < _size(vectors, journal.rows)):
-            raise CorpusError(f"{path} is missing or too short; delete {folder}, or name another folder.")
+        size, expected = path.stat().st_size if path.exists() else 0, _size(vectors, journal.rows)
+        if size != expected if journal.complete else journal.rows and size < expected:
+            raise CorpusError(f"{path} is missing or of another size; delete {folder}, or name another folder.")
     return journal
 
 
@@ -313,7 +315,7 @@ def _finish(folder: Path, journal: Journal, empty: dict[str, np.ndarray]) -> Non
         journal.complete = True
         journal.save(folder)
     for pooling in empty:
-        if _partial(folder, pooling).exists():
+        if not _whole(folder, pooling).exists():
             _partial(folder, pooling).replace(_whole(folder, pooling))
     _flush_folder(folder)
 

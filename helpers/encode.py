@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import numpy as np
@@ -100,13 +101,13 @@ def embed(
     poolings = [check_name(name) for name in dict.fromkeys(poolings)]
     if dtype not in get_args(Arithmetic):
         raise ValueError(f"dtype {dtype!r} is unknown; use one of {', '.join(get_args(Arithmetic))}.")
-    check_texts(texts)
+    _check_texts(texts)
     if not isinstance(model[0], Transformer):
         raise ValueError(f"embed needs token states, but this model starts with {type(model[0]).__name__}.")
     prompt = model._resolve_prompt(prompt, prompt_name) or ""
     unpooled = unpooled_prompt_tokens(model, prompt)
     vectors = {name: np.empty((len(texts), model[0].get_embedding_dimension()), np.float32) for name in poolings}
-    lost: list[int] = []
+    cut = lost = 0
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16")
     progress = tqdm(
         total=len(texts),
@@ -120,7 +121,9 @@ def embed(
     with progress, torch.inference_mode(), autocast:
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
-            tokens = _tokenize(model, [prompt + text for text in window], lost)
+            tokens, losses = _tokenize(model, [prompt + text for text in window])
+            cut += len(losses)
+            lost += sum(losses)
             for row, special in enumerate(tokens["special_tokens_mask"]):
                 pooled = special[unpooled:]
                 if not pooled or ("mean_content" in poolings and all(pooled)):
@@ -133,14 +136,26 @@ def embed(
                     made = torch.nn.functional.normalize(made, dim=-1) if normalize else made
                     vectors[name][start + rows] = made.cpu().numpy()
                 progress.update(len(rows))
-    if lost:
-        cut = TruncationWarning(len(lost), len(texts), model.max_seq_length, sum(lost))
-        warnings.warn(cut, stacklevel=2)
+    if cut:
+        warnings.warn(TruncationWarning(cut, len(texts), model.max_seq_length, lost), stacklevel=2)
     return vectors
 
 
-def check_texts(texts: Sequence[str]) -> None:
-    """Raises TypeError where `texts` is a single string, or holds anything else than strings."""
+@contextmanager
+def truncations() -> Iterator[list[TruncationWarning]]:
+    """Collects the truncation warnings that are given inside, in place of showing them; all others are shown."""
+    found: list[TruncationWarning] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield found
+    for one in caught:
+        if isinstance(one.message, TruncationWarning):
+            found.append(one.message)
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _check_texts(texts: Sequence[str]) -> None:
     if isinstance(texts, str):
         raise TypeError("texts is a single string; put it into a list.")
     for row, text in enumerate(texts):
@@ -148,15 +163,13 @@ def check_texts(texts: Sequence[str]) -> None:
             raise TypeError(f"Text {row} is {text!r}, a {type(text).__name__}; every text must be a string.")
 
 
-def _tokenize(model: SentenceTransformer, texts: list[str], lost: list[int]) -> dict[str, list[list[int]]]:
-    """Tokenizes without padding, cuts at the model's limit and adds to `lost` how many tokens that took off a text."""
+def _tokenize(model: SentenceTransformer, texts: list[str]) -> tuple[dict[str, list[list[int]]], list[int]]:
+    """Tokenizes without padding, and cuts at the model's limit: returns the tokens, and how many each cut text lost."""
     tokenizer, limit = model.tokenizer, model.max_seq_length
     tokens = tokenizer(texts, truncation=True, return_special_tokens_mask=True)  # at `limit`, if the tokenizer has one
     full = [text for text, ids in zip(texts, tokens["input_ids"], strict=True) if len(ids) == limit]
-    if full:
-        whole = tokenizer(full, truncation=False, verbose=False)["input_ids"]
-        lost += [len(ids) - limit for ids in whole if len(ids) > limit]
-    return dict(tokens)
+    whole = tokenizer(full, truncation=False, verbose=False)["input_ids"] if full else []
+    return dict(tokens), [len(ids) - limit for ids in whole if len(ids) > limit]
 
 
 def unpooled_prompt_tokens(model: SentenceTransformer, prompt: str) -> int:

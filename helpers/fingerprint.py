@@ -21,7 +21,7 @@ def fingerprint(model: SentenceTransformer) -> str:
     kind, because another processor rounds in another way. Takes about a second for each gigabyte of weights.
     """
     digest = sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:  # buffers that are not saved, too
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     config = model[0].auto_model.config
@@ -32,13 +32,17 @@ def fingerprint(model: SentenceTransformer) -> str:
         "limit": model.max_seq_length,
         "prompts": model.prompts,
         "default prompt": model.default_prompt_name,
-        "tokenizer": _tokenizer(model.tokenizer),
+        "tokenizer": [_tokenizer(model.tokenizer), model.tokenizer.padding_side, model.tokenizer.truncation_side],
         "code": CODE,
         "versions": [torch.__version__, transformers.__version__],
-        "device": [model.device.type, torch.backends.cpu.get_cpu_capability()],
+        "device": [model.device.type, _processor(model.device)],
     }
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()
+
+
+def _processor(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
 
 
 def _tokenizer(tokenizer: transformers.PreTrainedTokenizerBase) -> object:

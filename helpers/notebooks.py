@@ -4,6 +4,7 @@
 """
 
 import argparse
+import functools
 import os
 import re
 import shutil
@@ -38,7 +39,7 @@ from helpers.weights import SOURCES, NotOnThisPlatform, WeightsError, unpack
 WORKERS = 2
 SECONDS_A_CELL = 900
 STARTS = 3  # of a kernel, before a notebook counts as failed
-BENCHMARK = {Path(readme.BENCHMARK), Path(readme.BENCHMARK_FIGURE)}
+BENCHMARK_FILES = {Path(readme.BENCHMARK), Path(readme.BENCHMARK_FIGURE)}
 REPORT = "report"
 RESERVED = {"bench", "explore", REPORT, "reproduce", "test", "verify"}  # folders of build/ that no study may take
 KERNEL_ENVIRONMENT = {
@@ -200,7 +201,7 @@ def stale(place: Path, root: Path = ROOT) -> list[Path]:
     Hidden files do not count, nor do those that `make bench` writes.
     """
     committed = [*root.glob("data/results/[!.]*"), *root.glob("figures/[!.]*")]
-    names = {path.relative_to(root) for path in committed} - BENCHMARK
+    names = {path.relative_to(root) for path in committed} - BENCHMARK_FILES
     return sorted(name for name in names if not (place / name).exists())
 
 
@@ -239,18 +240,14 @@ def report(place: Path, target: Path) -> Path:
     Returns:
         The index page.
     """
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    entries, own = [], {path.stem for path in notebooks(place)}
-    for path in tqdm(notebooks(place), desc="Rendering", unit="page", leave=False, disable=None):
-        page, _ = exporter.from_filename(str(path))
-        page = re.sub(r'href="(\d\d_\w+)\.ipynb', lambda link: f'href="{_page(link[1], own)}', page)
-        (partial / f"{path.stem}.html").write_text(page, encoding="utf-8")
-        entries.append((path.stem, about(path)["question"]))
+    paths = notebooks(place)
+    with ProcessPoolExecutor(WORKERS) as pool:
+        pages = pool.map(functools.partial(_render, partial, {path.stem for path in paths}), paths)
+        list(tqdm(pages, desc="Rendering", unit="page", total=len(paths), leave=False, disable=None))
+    entries = [(path.stem, about(path)["question"]) for path in paths]
     for folder in ("data/results", "figures"):
         if (place / folder).is_dir():
             shutil.copytree(place / folder, partial / folder)
@@ -258,6 +255,16 @@ def report(place: Path, target: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
     return target / "index.html"
+
+
+def _render(folder: Path, names: set[str], path: Path) -> None:
+    """Writes a notebook as an HTML page into `folder`, with links to the pages of the notebooks in `names`."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+    page, _ = exporter.from_filename(str(path))
+    page = re.sub(r'href="(\d\d_\w+)\.ipynb', lambda link: f'href="{_page(link[1], names)}', page)
+    (folder / f"{path.stem}.html").write_text(page, encoding="utf-8")
 
 
 def _page(name: str, own: set[str]) -> str:

@@ -75,7 +75,8 @@ def test_a_smaller_budget_leaves_fewer_slots_empty(rows: list[Row]) -> None:
     assert large < small
 
 
-def test_attention_is_changed_and_put_back() -> None:
+def test_attention_is_changed_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "is_flash_attn_2_available", lambda: False)
     model = gpu.build(tiny(), "cpu", "float32")
     seen, config = [], model[0].auto_model.config
     assert config._attn_implementation == "sdpa"

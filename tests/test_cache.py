@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from helpers import cache, encode, models
 from helpers.fingerprint import fingerprint
@@ -32,7 +33,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     passes, embed = [], encode.embed
 
     def counted(model: SentenceTransformer, texts: list[str], poolings: list[str], *rest: object, **more: object):
-        passes.append(list(poolings))
+        if texts:
+            passes.append(list(poolings))
         return embed(model, texts, poolings, *rest, **more)
 
     monkeypatch.setattr(encode, "embed", counted)
@@ -151,12 +153,33 @@ def test_truncation_is_told_each_time(embedded: Embedded, empty: Path) -> None:
         cache.embed(embedded("minilm"), ["word"], ("mean",))
 
 
+def test_another_warning_is_passed_on_and_does_not_keep_vectors_from_being_kept(
+    embedded: Embedded, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = encode.embed
+
+    def warning(*arguments: object, **more: object) -> dict[str, np.ndarray]:
+        warnings.warn("of a library", FutureWarning, stacklevel=1)
+        return embed(*arguments, **more)
+
+    monkeypatch.setattr(encode, "embed", warning)
+    with pytest.warns(FutureWarning, match="of a library") as caught:
+        cache.embed(embedded("minilm"), TEXTS, ("mean",))
+    assert {one.filename for one in caught} == {__file__}
+    assert [path.name for path in entries(empty)] == ["mean"]
+
+
 def test_what_embed_refuses_is_refused_before_anything_is_kept(embedded: Embedded, empty: Path) -> None:
     with pytest.raises(TypeError, match="single string"):
         cache.embed(embedded("minilm"), "text")
     with pytest.raises(ValueError, match="average"):
         cache.embed(embedded("minilm"), TEXTS, ("average",))
-    assert entries(empty) == []
+    with pytest.raises(ValueError, match="float64"):
+        cache.embed(embedded("minilm"), TEXTS, dtype="float64")
+    words = SentenceTransformer(modules=[StaticEmbedding(embedded("minilm").tokenizer, embedding_dim=8)], device="cpu")
+    with pytest.raises(ValueError, match="embed needs token states, but this model starts with StaticEmbedding"):
+        cache.embed(words, TEXTS)
+    assert not empty.exists()
 
 
 def test_processes_at_once_make_the_vectors_once(tmp_path: Path) -> None:
@@ -167,10 +190,12 @@ from pathlib import Path
 from helpers import cache, encode, models
 
 embed = encode.embed
-def logged(*arguments, **more):
+def logged(model, texts, *arguments, **more):
+    if not texts:
+        return embed(model, texts, *arguments, **more)
     with Path(sys.argv[1]).open("a") as log:
         log.write("a pass\\n")
-    return embed(*arguments, **more)
+    return embed(model, texts, *arguments, **more)
 
 model = models.load("minilm", "cpu")
 encode.embed = logged
@@ -213,8 +238,10 @@ def test_a_fingerprint_is_that_of_the_model_and_not_of_what_was_done_with_it(emb
         lambda model: model[0].auto_model.config.update({"layer_norm_eps": 1e-3}),
         lambda model: setattr(model[1], "include_prompt", False),
         lambda model: model.tokenizer.add_tokens(["poolinglab"]),
+        lambda model: setattr(model.tokenizer, "padding_side", "left"),
+        lambda model: model[0].auto_model.embeddings.position_ids.add_(1),
     ],
-    ids=["limit", "prompt", "dtype", "configuration", "module", "vocabulary"],
+    ids=["limit", "prompt", "dtype", "configuration", "module", "vocabulary", "padding", "a buffer that is not saved"],
 )
 def test_whatever_decides_the_vectors_changes_the_fingerprint(
     embedded: Embedded, change: Callable[[SentenceTransformer], object]

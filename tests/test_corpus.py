@@ -398,8 +398,24 @@ def test_arrays_that_were_cut_short_are_found_out(model: SentenceTransformer, tm
     path = tmp_path / ("cls.npy" if complete else "cls.npy.partial")
     path.write_bytes(path.read_bytes()[:-1])
     before = contents(tmp_path)
-    with pytest.raises(CorpusError, match=f"{path.name} is missing or too short"):
+    with pytest.raises(CorpusError, match=f"{path.name} is missing or of another size"):
         embed_corpus(model, TEXTS[:19], tmp_path, POOLINGS)
+    assert contents(tmp_path) == before
+
+
+def test_an_array_that_is_longer_than_the_texts_is_none_of_theirs(model: SentenceTransformer, tmp_path: Path) -> None:
+    begin(model, tmp_path, 19, True)
+    path = tmp_path / "cls.npy"
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(CorpusError, match="cls.npy is missing or of another size"):
+        embed_corpus(model, TEXTS[:19], tmp_path, POOLINGS)
+
+
+def test_what_lies_beside_finished_arrays_replaces_none(model: SentenceTransformer, tmp_path: Path) -> None:
+    begin(model, tmp_path, 19, True)
+    (tmp_path / "cls.npy.partial").write_bytes(b"mine")
+    before = contents(tmp_path)
+    embed_corpus(model, TEXTS[:19], tmp_path, POOLINGS)
     assert contents(tmp_path) == before
 
 

@@ -97,6 +97,21 @@ def test_needs_are_waited_for(lab: Path, tmp_path: Path) -> None:
     assert [one.error for one in runner.run([after, slow], tmp_path / "place")] == ["", ""]
 
 
+def test_vectors_are_shared_by_the_notebooks_of_one_run_and_no_other(lab: Path, tmp_path: Path) -> None:
+    keep = """
+import os, pathlib
+folder = pathlib.Path(os.environ["POOLING_LAB_OUTPUT"]) / "embeddings"
+assert not folder.exists(), "left by another run"
+folder.mkdir()
+(folder / "mean").touch()
+"""
+    find = "import os, pathlib\nassert pathlib.Path(os.environ['POOLING_LAB_OUTPUT'], 'embeddings/mean').exists()"
+    paths, place = [add(lab, "01_a", keep), add(lab, "02_b", find, needs=["01_a"])], tmp_path / "place"
+    for _ in range(2):
+        assert [one.error for one in runner.run(paths, place)] == ["", ""]
+        assert not (place / "embeddings").exists()
+
+
 def test_two_run_at_once(lab: Path, tmp_path: Path) -> None:
     meet = """
 import os, pathlib, time

@@ -162,7 +162,11 @@ def test_ci_leaves_no_test_of_ray_out() -> None:
 
 def imports() -> Iterator[tuple[str, str]]:
     """Yields (file, top-level module) for each import in the helpers, tests and notebooks."""
-    for path in sorted([*ROOT.glob("helpers/*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob("notebooks/*.ipynb")]):
+    for path in sorted(
+        path
+        for where in ("helpers/*.py", "benchmarks/*.py", "tests/*.py", "notebooks/*.ipynb")
+        for path in ROOT.glob(where)
+    ):
         sources = [path.read_text(encoding="utf-8")]
         if path.suffix == ".ipynb":
             cells = json.loads(sources[0])["cells"]
