@@ -45,12 +45,13 @@ def message(table: pd.DataFrame) -> str:
     rows = rows[rows["dtype"] == "float32"].dropna(subset="median")
     if rows.empty:
         return "One pass for all poolings"
-    said = " and ".join(f"{row.median:.1f} ({row.model})" for row in rows.itertuples(index=False))
+    low, high = (f"{end:.0f}" for end in (rows["median"].min(), rows["median"].max()))
+    said = low if low == high else f"{low} to {high}"
     return f"One pass for eight poolings is {said} times as fast as eight encodes, in float32"
 
 
 def plot_ratios(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Draws how many times as fast `embed` is, in the comparisons that the README makes, a mark for each model."""
+    """Draws how many times as fast `embed` is, in the comparisons that the README makes, a mark for each study."""
     shown = pd.DataFrame(COMPARED, columns=["part", "dtype", "measure"])
     rows = rows.merge(shown.assign(measure=FASTER + shown["measure"]))
     rows["label"] = [
@@ -58,9 +59,9 @@ def plot_ratios(rows: pd.DataFrame, ax: Axes) -> Axes:
         for row in rows.itertuples(index=False)
     ]
     labels = list(dict.fromkeys(rows["label"]))
-    for place, (model, its) in enumerate(rows.groupby("model", sort=False)):
-        at = np.array([labels.index(label) for label in its["label"]]) + 0.2 * place
-        ax.errorbar(its["median"], at, xerr=_range(its), fmt=MARKERS[place], color=COLOURS[place], label=model)
+    for place, (study, its) in enumerate(rows.groupby(["model", "corpus"], sort=False)):
+        at, style = np.array([labels.index(label) for label in its["label"]]) + 0.2 * place, MARKERS[place]
+        ax.errorbar(its["median"], at, xerr=_range(its), fmt=style, color=COLOURS[place], label=", ".join(study))
     ax.axvline(1, color="black", linewidth=0.8)
     ax.set_yticks(range(len(labels)), labels, fontsize=8)
     ax.set(xlabel="times as fast", xscale="log")
@@ -73,12 +74,12 @@ def plot_ratios(rows: pd.DataFrame, ax: Axes) -> Axes:
 def plot_limit(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Draws the shares of embed's time that linear layers and poolings take when they are replayed alone."""
     rows = rows[rows["measure"] == SHARE].copy()
-    rows["label"] = rows["model"] + "\n" + rows["dtype"]
+    rows["label"] = rows["model"] + "\n" + rows["corpus"] + "\n" + rows["dtype"]
     for place, (case, its) in enumerate(rows.groupby("case", sort=False)):
         at = np.arange(len(its)) + 0.4 * place
         style = {"color": COLOURS[place], "hatch": HATCHES[place], "edgecolor": "white", "capsize": 3}
         ax.bar(at, 100 * its["median"], 0.4, yerr=100 * _range(its), label=case, **style)
-        ax.set_xticks(np.arange(len(its)) + 0.2, its["label"], fontsize=8)
+        ax.set_xticks(np.arange(len(its)) + 0.2, its["label"], fontsize=7)
     ax.set(ylabel="% of embed's time, when replayed alone", ylim=(0, None))
     return _legend(ax)
 

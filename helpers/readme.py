@@ -22,7 +22,7 @@ WITHOUT = "data/results/06_without_a_model.csv"
 TRIAL = "data/results/06_claims.csv"
 LEDGER = "data/results/claims.csv"
 BENCHMARK, BENCHMARK_FIGURE = "data/results/benchmark.csv", "figures/benchmark.png"  # `make bench` alone writes them
-MEASURED = ["part", "model", "dtype", "case", "measure"]  # what tells the rows of the benchmark apart
+MEASURED = ["part", "model", "corpus", "dtype", "case", "measure"]  # what tells the rows of the benchmark apart
 FASTER, SHARE = "times as fast as ", "share of embed's time"  # measures of the benchmark
 COMPARED = [  # part of the benchmark, arithmetic of `embed`, and what it is compared with
     ("one pooling", "float32", "encode, default batch, float32"),
@@ -182,12 +182,13 @@ def speed(root: Path) -> str:
     table = pd.read_csv(root / BENCHMARK)
     machine = table[table["part"] == "machine"].set_index("case")["note"]
     found = table.dropna(subset="median")
-    models = found.loc[found["part"] == "one pooling", "model"].unique()
+    studies = found.loc[found["part"] == "one pooling", ["model", "corpus"]].drop_duplicates().to_numpy().tolist()
+    heads = f"{' | '.join(map(', '.join, studies))} |\n|---|---|{'---|' * len(studies)}"
     numbers = found.drop_duplicates(MEASURED).set_index(MEASURED)[["median", "low", "high"]]
 
     def cells(say: Callable[[float, float, float], str], part: str, *measured: str) -> str:
-        """Says median, low and high on each model; `measured` is the dtype, the case and the measure."""
-        keys = [(part, model, *measured) for model in models]
+        """Says median, low and high in each study; `measured` is the dtype, the case and the measure."""
+        keys = [(part, *study, *measured) for study in studies]
         return " | ".join(say(*numbers.loc[key]) if key in numbers.index else "–" for key in keys)
 
     def times(median: float, low: float, high: float) -> str:
@@ -204,12 +205,11 @@ def speed(root: Path) -> str:
         f"{machine['cores']} cores ({machine['instructions']}), `embed` was so many times as fast, median of the pairs "
         "and their range:",
         "",
-        f"| `embed` | against | {' | '.join(models)} |",
-        f"|---|---|{'---|' * len(models)}",
+        f"| `embed` | against | {heads}",
     ]
     for part, dtype, other in COMPARED:
         lines.append(f"| {part}, {dtype} | {other} | {cells(times, part, dtype, 'embed', FASTER + other)} |")
-    lines += ["", f"| of `embed` | arithmetic | {' | '.join(models)} |", f"|---|---|{'---|' * len(models)}"]
+    lines += ["", f"| of `embed` | arithmetic | {heads}"]
     for said, part, case, measure, say in (
         ("lowest cosine with `encode` in float32", "one pooling", "embed", "lowest cosine", rounded_down),
         ("share of its time that its linear layers take, run alone", "limit", "linear layers", SHARE, share),

@@ -261,13 +261,26 @@ MADE_UP = [
     Row(machine.PART, "cores", "", "", None, "", "", "", None, None, None, 0, "2"),
     Row(machine.PART, "instructions", "", "", None, "", "", "", None, None, None, 0, "avx512f, amx_bf16"),
     *(
-        Row(part, "embed", model, "", 9, dtype, f"times as fast as {other}", "×", 2.5, 2.25, 3.0, 5)
+        Row(part, "embed", model, "English", 9, dtype, f"times as fast as {other}", "×", 2.5, 2.25, 3.0, 5)
         for part, dtype, other in readme.COMPARED
         for model in ("minilm", "e5-small")
         if (model, other) != ("e5-small", "eight encodes, float32")
     ),
-    Row("one pooling", "embed", "minilm", "", 9, "float32", "lowest cosine", "cosine", 0.99999996, 0, 0, 1),
-    Row("limit", "linear layers", "minilm", "", 9, "float32", "share of embed's time", "share", 0.755, 0.7, 0.8, 5),
+    Row("one pooling", "embed", "minilm", "English", 9, "float32", "lowest cosine", "cosine", 0.99999996, 0, 0, 1),
+    Row(
+        "limit",
+        "linear layers",
+        "minilm",
+        "English",
+        9,
+        "float32",
+        "share of embed's time",
+        "share",
+        0.755,
+        0.7,
+        0.8,
+        5,
+    ),
     *(
         Row("memory", case, "minilm", "English", texts, "float32", "peak growth of memory", "MB", found, 0, 0, 1)
         for case, texts, found in (
@@ -299,6 +312,7 @@ def test_the_readme_quotes_ratios_and_a_dash_where_there_is_none(tmp_path: Path)
     (tmp_path / "data/results").mkdir(parents=True)
     pd.DataFrame(MADE_UP).to_csv(tmp_path / readme.BENCHMARK, index=False)
     said = readme.speed(tmp_path)
+    assert "| `embed` | against | minilm, English | e5-small, English |\n|---|---|---|---|\n" in said
     assert "On Some Processor, 2 cores (avx512f, amx_bf16)," in said
     assert (
         "| one pooling, float32 | encode, default batch, float32 | 2.50 (2.25 to 3.00) | 2.50 (2.25 to 3.00) |" in said
@@ -318,7 +332,7 @@ def test_the_figure_draws_what_was_measured_and_leaves_out_the_rest(measured: li
     drawn = figure.draw(pd.DataFrame([*measured, *MADE_UP]))
     assert all(ax.get_xlabel() or ax.get_xticklabels() for ax in drawn.axes)
     assert [len(ax.containers) > 0 for ax in drawn.axes] == [True] * 6
-    assert "times as fast as eight encodes" in drawn.get_suptitle()
+    assert "times as fast as eight encodes, in float32" in drawn.get_suptitle()
     nothing = figure.draw(pd.DataFrame([Setting(speed.PART_ONE).not_measured("embed", "seconds", "s", "no model")]))
     assert [len(ax.containers) for ax in nothing.axes] == [0] * 6
 
@@ -351,10 +365,8 @@ def test_a_whole_run_publishes_table_figure_and_readme(
     said = capsys.readouterr().out
     assert "[machine] processor: Some Processor\n" in said
     assert "[GPU] embed: not measured: no CUDA device\n" in said
-    assert (
-        "[one pooling] embed, minilm, 9, float32: times as fast as encode, best batch, float32: 2.5 × (2.25 to 3)\n"
-        in said
-    )
+    speed_said = "[one pooling] embed, minilm, English, 9, float32: times as fast as encode, best batch, float32:"
+    assert f"{speed_said} 2.5 × (2.25 to 3)\n" in said
 
 
 @pytest.mark.parametrize("where", ["in a part", "while drawing"])
