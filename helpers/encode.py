@@ -12,7 +12,6 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import BatchEncoding
 
 from helpers.pooling import check_name, pool
 
@@ -129,10 +128,8 @@ def embed(
                 if not pooled or ("mean_content" in poolings and all(pooled)):
                     raise NoTokenError(start + row, window[row])
             for rows in _batches([len(ids) for ids in tokens["input_ids"]], token_budget):
-                batch = model.tokenizer.pad(
-                    {key: [tokens[key][row] for row in rows] for key in tokens}, return_tensors="pt"
-                )
-                for name, made in _pool_batch(model, batch.to(model.device), poolings, unpooled).items():
+                batch = {key: [tokens[key][row] for row in rows] for key in tokens}
+                for name, made in _pool_batch(model, batch, poolings, unpooled).items():
                     made = torch.nn.functional.normalize(made, dim=-1) if normalize else made
                     vectors[name][start + rows] = made.cpu().numpy()
                 progress.update(len(rows))
@@ -190,9 +187,10 @@ def _batches(lengths: list[int], token_budget: int) -> Iterator[np.ndarray]:
 
 
 def _pool_batch(
-    model: SentenceTransformer, batch: BatchEncoding, poolings: list[str], unpooled: int
+    model: SentenceTransformer, tokens: dict[str, list[list[int]]], poolings: list[str], unpooled: int
 ) -> dict[str, Tensor]:
-    """Runs the transformer once and returns float32 vectors `(batch, dim)` for each pooling."""
+    """Pads the tokens, runs the transformer once and returns float32 vectors `(batch, dim)` for each pooling."""
+    batch = model.tokenizer.pad(tokens, return_tensors="pt").to(model.device)
     special = batch.pop("special_tokens_mask")
     output = model[0].auto_model(**batch, output_hidden_states="first_last_avg" in poolings)
     mask = batch["attention_mask"].bool()
