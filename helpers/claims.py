@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from helpers.markup import inline
-from helpers.paths import DATA, output
+from helpers.paths import DATA, save_table
 from helpers.series import NotebookError
 
 VERDICTS = {  # with the mark that stands beside its colour
@@ -192,10 +192,7 @@ class Trial:
                 f"Notebook {number} settles {', '.join(left)} no longer; check them, or move them in data."
             )
         rows = [row | {"model": self.model} for finding in self.findings.values() for row in _rows(finding)]
-        path = f"data/results/{number}_claims.csv"
-        (output() / path).parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows, columns=EVIDENCE).to_csv(output() / path, index=False, lineterminator="\n")
-        return path
+        return save_table(pd.DataFrame(rows, columns=EVIDENCE), f"{number}_claims")
 
     def _check_id(self, id: str) -> None:
         if id not in self.claims.index:

@@ -18,15 +18,14 @@ from typing import IO, Any
 import numpy as np
 from filelock import FileLock, Timeout
 from sentence_transformers import SentenceTransformer
-from tqdm.auto import tqdm
 
 from helpers.encode import (
-    SECONDS_BEFORE_PROGRESS_BAR,
     WINDOW,
     Arithmetic,
     NoTokenError,
     TruncationWarning,
     embed,
+    progress_bar,
     truncations,
 )
 from helpers.fingerprint import fingerprint
@@ -124,13 +123,7 @@ def embed_corpus(
     settings = {**arguments, "poolings": sorted(empty), "model": fingerprint(model)}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    progress = tqdm(
-        desc="Embedding the corpus",
-        unit="text",
-        delay=SECONDS_BEFORE_PROGRESS_BAR,
-        leave=False,
-        disable=bool(os.environ.get("TQDM_DISABLE")),  # tqdm reads it itself, but not in a notebook
-    )
+    progress = progress_bar("Embedding the corpus", "text")
     with _only_one(folder), progress:
         journal = _read_journal(folder, settings, empty)
         done, row = len(journal.windows), 0

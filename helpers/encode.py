@@ -108,14 +108,7 @@ def embed(
     vectors = {name: np.empty((len(texts), model[0].get_embedding_dimension()), np.float32) for name in poolings}
     cut = lost = 0
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16")
-    progress = tqdm(
-        total=len(texts),
-        desc="Encoding",
-        unit="text",
-        delay=SECONDS_BEFORE_PROGRESS_BAR,
-        leave=False,
-        disable=bool(os.environ.get("TQDM_DISABLE")),  # tqdm reads it itself, but not in a notebook
-    )
+    progress = progress_bar("Encoding", "text", len(texts))
     model.eval()
     with progress, torch.inference_mode(), autocast:
         for start in range(0, len(texts), WINDOW):
@@ -136,6 +129,18 @@ def embed(
     if cut:
         warnings.warn(TruncationWarning(cut, len(texts), model.max_seq_length, lost), stacklevel=2)
     return vectors
+
+
+def progress_bar(said: str, unit: str, total: int | None = None) -> tqdm:
+    """Returns a bar that shows where work takes more than `SECONDS_BEFORE_PROGRESS_BAR`, and leaves nothing behind."""
+    return tqdm(
+        desc=said,
+        unit=unit,
+        total=total,
+        delay=SECONDS_BEFORE_PROGRESS_BAR,
+        leave=False,
+        disable=bool(os.environ.get("TQDM_DISABLE")),  # tqdm reads it itself, but not in a notebook
+    )
 
 
 @contextmanager

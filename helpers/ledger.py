@@ -78,14 +78,6 @@ def collect(claims: pd.DataFrame, evidence: pd.DataFrame, root: Path = ROOT) -> 
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def save(ledger: pd.DataFrame) -> str:
-    """Writes the ledger as `data/results/claims.csv` below `paths.output()`, and returns that relative name."""
-    path = "data/results/claims.csv"
-    (output() / path).parent.mkdir(parents=True, exist_ok=True)
-    ledger.to_csv(output() / path, index=False, lineterminator="\n")
-    return path
-
-
 def counts(ledger: pd.DataFrame) -> pd.DataFrame:
     """Counts the verdicts of each article and of both: one row for each verdict, in the order of `VERDICTS`."""
     table = pd.crosstab(ledger["verdict"], ledger["article"]).reindex(index=list(VERDICTS), columns=list(ARTICLES))

@@ -10,7 +10,7 @@ from scipy import stats
 from sentence_transformers import SentenceTransformer
 
 from helpers.cache import embed
-from helpers.paths import output
+from helpers.paths import save_table
 from helpers.pooling import POOLINGS
 from helpers.scenarios import CANDIDATES
 
@@ -415,10 +415,7 @@ def save(table: pd.DataFrame, name: str) -> str:
     Returns:
         That relative name.
     """
-    path = f"data/results/{name}.csv"
-    (output() / path).parent.mkdir(parents=True, exist_ok=True)
-    table.round(ROUNDING).to_csv(output() / path, index=False, lineterminator="\n")
-    return path
+    return save_table(table.round(ROUNDING), name)
 
 
 def _in_role(

@@ -1,6 +1,5 @@
 """Search by meaning: a knowledge base of unit vectors, its hits for a query, and what a cosine means under a model."""
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,7 +13,6 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import dot_score, semantic_search
 from sklearn.decomposition import PCA
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from helpers import encode, models, scores
 from helpers.calibration import calibrator
@@ -199,15 +197,7 @@ class KnowledgeBase:
 def build(model: SentenceTransformer, lines: Sequence[str], poolings: Sequence[str] = tuple(POOLINGS)) -> KnowledgeBase:
     """Embeds lines, with a progress bar, and returns a `KnowledgeBase`; see there."""
     base = KnowledgeBase(model, lines, poolings)
-    progress = tqdm(
-        total=len(base.lines),
-        desc="Embedding",
-        unit="line",
-        delay=encode.SECONDS_BEFORE_PROGRESS_BAR,
-        leave=False,
-        disable=bool(os.environ.get("TQDM_DISABLE")),
-    )
-    with progress:
+    with encode.progress_bar("Embedding", "line", len(base.lines)) as progress:
         for done in base.embed():
             progress.update(done - progress.n)
     return base
