@@ -135,6 +135,8 @@ def _compare_encoded_pictures(new: str, old: str) -> str:
 
 
 def _compare_pictures(new: bytes, old: bytes) -> str:
+    if new == old:  # as on the machine that drew both; reading them takes most of a comparison's time
+        return ""
     try:
         first, second = imread(io.BytesIO(new), "png"), imread(io.BytesIO(old), "png")
     except (OSError, SyntaxError, ValueError):

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -410,14 +410,19 @@ def verify(root: Path = ROOT, long: bool = True) -> list[str]:
 
 
 def _run_all(paths: list[Path], place: Path, *options: Any) -> list[Run]:
-    for name in SOURCES:
-        with suppress(NotOnThisPlatform):  # a notebook that needs it takes it from the hub, or says why it cannot
-            unpack(name)  # checks every checksum: numbers from damaged weights would look like any others
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(_check_weights, SOURCES))
     done = run(paths, place, *options)
     if failed := [one for one in done if one.error]:
         where = f"What ran is in {(place / 'notebooks').relative_to(ROOT)}."
         raise NotebookError("\n".join([*(f"notebooks/{one.name}.ipynb, {one.error}" for one in failed), where]))
     return done
+
+
+def _check_weights(name: str) -> None:
+    """Compares every checksum of a model: numbers from damaged weights would look like any others."""
+    with suppress(NotOnThisPlatform):  # a notebook that needs it takes it from the hub, or says why it cannot
+        unpack(name)
 
 
 def _table(done: list[Run], place: Path) -> None:
