@@ -22,11 +22,11 @@ def draw(table: pd.DataFrame) -> Figure:
         table: Rows as `rows.Row` has them. Lines show the range over the repetitions.
     """
     table = table.dropna(subset="median")
-    figure, ((one, eight, limit), (size, length, memory)) = plt.subplots(2, 3, figsize=(14, 7.5))
+    figure, ((one, eight, limit), (size, length, memory)) = plt.subplots(2, 3, figsize=(16, 8))
     plot_ratios(table[table["part"] == PART_ONE], one)
-    one.set_title("One pooling")
+    one.set_title("One pooling (marks as to the right)")
     plot_ratios(table[table["part"] == PART_EIGHT], eight)
-    eight.set_title("Eight poolings")
+    _legend(eight).set_title("Eight poolings")
     plot_limit(table[table["part"] == PART_LIMIT], limit)
     limit.set_title("What eight poolings spend time on")
     plot_rates(table[table["part"] == PART_SIZE], "texts", size)
@@ -34,7 +34,7 @@ def draw(table: pd.DataFrame) -> Figure:
     plot_rates(table[table["part"] == PART_LENGTH], "mean", length)
     length.set(title="Texts of several lengths", xlabel="tokens a text, on average")
     plot_memory(table[table["part"] == PART_MEMORY], memory)
-    memory.set_title("Memory for the vectors of eight poolings")
+    memory.set_title("Memory, eight poolings")
     figure.suptitle(message(table), weight="bold")
     return figure
 
@@ -55,7 +55,7 @@ def plot_ratios(rows: pd.DataFrame, ax: Axes) -> Axes:
     shown = pd.DataFrame(COMPARED, columns=["part", "dtype", "measure"])
     rows = rows.merge(shown.assign(measure=FASTER + shown["measure"]))
     rows["label"] = [
-        f"embed, {row.dtype}, against\n{fill(row.measure.removeprefix(FASTER), 24)}"
+        f"embed, {row.dtype}, against\n{fill(row.measure.removeprefix(FASTER), 32)}"
         for row in rows.itertuples(index=False)
     ]
     labels = list(dict.fromkeys(rows["label"]))
@@ -63,12 +63,12 @@ def plot_ratios(rows: pd.DataFrame, ax: Axes) -> Axes:
         at, style = np.array([labels.index(label) for label in its["label"]]) + 0.2 * place, MARKERS[place]
         ax.errorbar(its["median"], at, xerr=_range(its), fmt=style, color=COLOURS[place], label=", ".join(study))
     ax.axvline(1, color="black", linewidth=0.8)
-    ax.set_yticks(range(len(labels)), labels, fontsize=8)
+    ax.set_yticks(range(len(labels)), labels, fontsize=7)
     ax.set(xlabel="times as fast", xscale="log")
     ax.grid(axis="x", which="both")
     ax.invert_yaxis()
     _mark(ax, [tick for tick in (0.5, 1, 2, 3, 5, 10, 20, 40) if tick < 1.2 * rows["high"].max()])
-    return _legend(ax)
+    return ax
 
 
 def plot_limit(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -80,7 +80,7 @@ def plot_limit(rows: pd.DataFrame, ax: Axes) -> Axes:
         style = {"color": COLOURS[place], "hatch": HATCHES[place], "edgecolor": "white", "capsize": 3}
         ax.bar(at, 100 * its["median"], 0.4, yerr=100 * _range(its), label=case, **style)
         ax.set_xticks(np.arange(len(its)) + 0.2, its["label"], fontsize=7)
-    ax.set(ylabel="% of embed's time, when replayed alone", ylim=(0, None))
+    ax.set(ylabel="% of embed's time, when replayed alone", ylim=(0, 115))  # room for the legend
     return _legend(ax)
 
 
