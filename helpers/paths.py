@@ -14,6 +14,7 @@ DATA = ROOT / "data"
 MODELS = ROOT / "models"
 BUILD = ROOT / "build"
 EMBEDDINGS = "embeddings"  # the folder below `output()` for vectors that several notebooks need
+TRAINING = "training"  # that for trainings, finished and cut off
 
 
 def output() -> Path:

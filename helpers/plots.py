@@ -1024,6 +1024,69 @@ def plot_numbers(vectors: Mapping[str, np.ndarray], first: int) -> Axes:
     return panels[0]
 
 
+def plot_learning(curves: pd.DataFrame, levels: pd.DataFrame) -> Axes:
+    """Draws what training does: a row of panels for each measure, a panel for each model.
+
+    Args:
+        curves: One row for each `model`, `measure`, `arm`, `seed` and `step` with `value`; where the seed is "all",
+            with the interval `low` to `high`, too. Seeds are thin lines, all of them together a thick one in its band.
+        levels: What does not change, as dashed lines: one row for each with `model`, `measure`, `name` and `value`.
+
+    Returns:
+        The last panel's axes.
+    """
+    models, measures, arms = (list(curves[name].unique()) for name in ("model", "measure", "arm"))
+    axes = plt.subplots(len(measures), len(models), figsize=(5.4 * len(models), 3.4 * len(measures)), squeeze=False)[1]
+    for (row, measure), (place, model) in product(enumerate(measures), enumerate(models)):
+        ax = axes[row, place]
+        some = curves[curves["model"].eq(model) & curves["measure"].eq(measure)]
+        last = some["step"].max()
+        for arm, lines in some.groupby("arm", sort=False):
+            look, marker = {"color": f"C{arms.index(arm)}"}, MARKERS[arms.index(arm) % len(MARKERS)]
+            for _, line in lines[lines["seed"].ne("all")].groupby("seed"):
+                ax.plot(line["step"], line["value"], linewidth=0.8, alpha=0.6, **look)
+            line = lines[lines["seed"].eq("all")]
+            ax.fill_between(line["step"], line["low"], line["high"], alpha=0.15, linewidth=0, **look)
+            ax.plot(line["step"], line["value"], marker=marker, linewidth=2, **look)
+            ax.text(1.03 * last, line["value"].iloc[-1], arm, va="center", fontsize=9, **look)
+        for line in levels[levels["model"].eq(model) & levels["measure"].eq(measure)].itertuples():
+            ax.axhline(line.value, color="black", linestyle="--", linewidth=1)
+            ax.text(last / 2, line.value, line.name, va="bottom", ha="center", fontsize=9)
+        ax.set_xlim(-0.03 * last, 1.45 * last)
+        ax.set_xticks(sorted(some["step"].unique()))
+        ax.set(ylabel=measure, xlabel="training steps", title=model if row == 0 else "")
+    return ax
+
+
+def plot_before_after(table: pd.DataFrame, levels: Mapping[str, float]) -> Axes:
+    """Draws a measure before training, hollow, and after it, filled, each with its interval: a panel for each model.
+
+    Args:
+        table: One row for each `model` and `arm` with `before`, `before_low`, `before_high`, `after`, `after_low`,
+            `after_high`, and the `measure`'s name.
+        levels: The teacher's value for each model, as a dashed line.
+
+    Returns:
+        The last panel's axes.
+    """
+    sizes = table.groupby("model", sort=False).size()
+    shape = {"figsize": (8, 0.55 * len(table) + 1.6), "height_ratios": list(sizes), "sharex": True, "squeeze": False}
+    axes = plt.subplots(len(sizes), 1, **shape)[1][:, 0]
+    for ax, (model, rows) in zip(axes, table.groupby("model", sort=False), strict=True):
+        for place, row in enumerate(rows.to_dict("records")):
+            for shift, when, face in ((-0.12, "before", "white"), (0.12, "after", "C0")):
+                ax.hlines(place + shift, row[f"{when}_low"], row[f"{when}_high"], "C0", linewidth=2)
+                ax.plot(row[when], place + shift, "o", color="C0", markerfacecolor=face, markersize=8)
+        ax.axvline(levels[model], color="black", linestyle="--", linewidth=1)
+        ax.set_title(model, weight="normal", fontsize=10)
+        ax.set_yticks(range(len(rows)), rows["arm"])
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.grid(True, axis="x")
+        ax.grid(False, axis="y")
+    ax.set_xlabel(f"{table['measure'].iloc[0]}: hollow before, filled after training; the dashed line is the teacher")
+    return ax
+
+
 def _study_rows(table: pd.DataFrame) -> pd.Series:
     """Returns a short name for each row of a table with `model`, `language` and `pooling`."""
     return table["model"] + " (" + table["language"] + "), " + table["pooling"]

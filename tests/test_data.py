@@ -7,11 +7,12 @@ import re
 import unicodedata
 from collections.abc import Callable
 from itertools import combinations
+from pydoc_data.topics import topics
 
 import pandas as pd
 import pytest
 from sentence_transformers import SentenceTransformer
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 from helpers import audit, baselines, lines, samples, scenarios, scores
 from helpers.paths import DATA
@@ -362,3 +363,37 @@ def test_data_md_counts_the_rows_and_what_questions_share_with_answers(
     assert said(r"(\d+) rows") == len(known)
     assert said(r"(\d+) of the English questions") == apart("en", english)
     assert said(r"(\d+) of the Chinese ones") == apart("zh", chinese)
+
+
+@pytest.fixture(scope="module")
+def unlabelled() -> pd.DataFrame:
+    return pd.read_csv(DATA / "sentences.csv", dtype=str, keep_default_na=False)
+
+
+def test_sentences_to_learn_from_are_enough_distinct_and_counted_in_data_md(unlabelled: pd.DataFrame) -> None:
+    section = (DATA / "DATA.md").read_text(encoding="utf-8").split("### `sentences.csv`")[1].split("\n### ")[0]
+    uses = unlabelled["use"].value_counts()
+    assert list(unlabelled) == ["use", "text"]
+    assert f"{len(unlabelled):,} rows" in section
+    assert f"`training`: {uses['training']} that" in section
+    assert f"`held out`: {uses['held out']} on which" in section
+    assert uses.sum() == len(unlabelled)
+    assert unlabelled["text"].str.lower().str.findall(r"\w+").str.join(" ").is_unique
+    assert unlabelled["text"].str.split().str.len().between(5, 20).all()
+
+
+def test_sentences_to_learn_from_share_no_run_of_four_words_with_an_item(
+    unlabelled: pd.DataFrame, items: dict[str, pd.DataFrame]
+) -> None:
+    def runs(texts: pd.Series, length: int) -> set[str]:
+        return set(CountVectorizer(ngram_range=(length, length), token_pattern=r"\w+").fit(texts).vocabulary_)
+
+    asked = items["en"][ROLES].melt()["value"]
+    assert not runs(unlabelled["text"], 4) & runs(asked, 4)
+    assert runs(unlabelled["text"], 2) & runs(asked, 2)  # so it would have been found
+
+
+def test_sentences_to_learn_from_are_pythons_own(unlabelled: pd.DataFrame) -> None:
+    manual = " ".join(" ".join(topics.values()).split())
+    found = [text in manual for text in unlabelled["text"]]
+    assert sum(found) > 0.8 * len(found)  # other versions of Python have changed some
