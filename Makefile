@@ -36,17 +36,18 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS MPLBACKEND
 # Mistyped and misplaced variables stop here, before anything runs.
 given = $(filter command,$(firstword $(origin $1)))
 GIVEN := $(foreach name,$(filter-out -% MAKE% GNUMAKEFLAGS,$(.VARIABLES)),$(if $(call given,$(name)),$(name)))
-STUDY := MODEL LANGUAGE SCENARIOS DEVICE
+STUDY := MODEL LANGUAGE SCENARIOS DEVICE STEPS
 RADAR := MODEL RADAR_HOST RADAR_PORT
 with_MODEL := reproduce doctor radar
 with_LANGUAGE := reproduce
 with_SCENARIOS := reproduce
 with_DEVICE := reproduce doctor lab radar
+with_STEPS := reproduce
 with_FORMAT := doctor
 with_RADAR_HOST := radar
 with_RADAR_PORT := radar
 unknown := $(firstword $(filter-out $(STUDY) $(RADAR) FORMAT PYTHON VENV,$(GIVEN)))
-$(if $(unknown),$(error There is no variable $(unknown): use MODEL, LANGUAGE, SCENARIOS and DEVICE with `make reproduce`, MODEL, DEVICE and FORMAT with `make doctor`, MODEL, DEVICE, RADAR_HOST and RADAR_PORT with `make radar`, DEVICE with `make lab`, PYTHON and VENV with any command))
+$(if $(unknown),$(error There is no variable $(unknown): use MODEL, LANGUAGE, SCENARIOS, DEVICE and STEPS with `make reproduce`, MODEL, DEVICE and FORMAT with `make doctor`, MODEL, DEVICE, RADAR_HOST and RADAR_PORT with `make radar`, DEVICE with `make lab`, PYTHON and VENV with any command))
 $(foreach name,$(GIVEN),$(if $(strip $(value $(name))),,$(error $(name)= is empty: give it a value or leave it out)))
 $(foreach name,$(filter $(STUDY) $(RADAR) FORMAT,$(GIVEN)),$(if $(filter-out $(with_$(name)),$(or $(MAKECMDGOALS),help)),$(error \
 	$(name) goes with $(subst ~, ,$(subst $(space), or ,$(with_$(name):%=`make~%`))) alone)))
@@ -66,6 +67,7 @@ help: ## list the commands
 	@echo
 	@echo 'With your own model and sentences, into build/:'
 	@echo '  make reproduce MODEL=hub-id-or-folder LANGUAGE=zh SCENARIOS=my.csv   (any of the three)'
+	@echo 'A longer training in notebook 09, into build/: make reproduce STEPS=200'
 	@echo 'On a device of your choice, cuda, mps or cpu, with reproduce, doctor, lab and radar: DEVICE=cuda'
 	@echo 'The radar on another port: RADAR_PORT=8502; RADAR_HOST=0.0.0.0 opens it to other machines, without protection'
 	@echo 'With a Python of your choice, 3.11 or newer: PYTHON=python3.12'
@@ -76,6 +78,7 @@ flag_MODEL := model
 flag_LANGUAGE := language
 flag_SCENARIOS := scenarios
 flag_DEVICE := device
+flag_STEPS := steps
 
 test: $(STAMP) $(MODELS) ## lint, unit tests, and the notebooks (all but long ones) against their committed outputs
 	@$(RUN) ruff check .

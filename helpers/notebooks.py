@@ -31,13 +31,13 @@ from tqdm.auto import tqdm
 from helpers import known, readme
 from helpers.compare import clean, compare_files, compare_notebooks, is_clean
 from helpers.models import EMBEDDED, ModelError, choose_device, load, memory
-from helpers.paths import BUILD, EMBEDDINGS, ROOT
+from helpers.paths import BUILD, EMBEDDINGS, ROOT, TRAINING
 from helpers.scenarios import ScenarioError, read
 from helpers.series import NotebookError, about, notebooks
 from helpers.weights import SOURCES, NotOnThisPlatform, WeightsError, unpack
 
 WORKERS = 2
-SECONDS_A_CELL = 900
+SECONDS_A_CELL = 1800
 STARTS = 3  # of a kernel, before a notebook counts as failed
 BENCHMARK_FILES = {Path(readme.BENCHMARK), Path(readme.BENCHMARK_FIGURE)}
 REPORT = "report"
@@ -78,7 +78,7 @@ def alone() -> Iterator[None]:
 def run(
     paths: list[Path],
     place: Path,
-    parameters: dict[str, str] | None = None,
+    parameters: dict[str, str | int] | None = None,
     device: str = "cpu",
     workers: int = WORKERS,
 ) -> list[Run]:
@@ -86,7 +86,8 @@ def run(
 
     Args:
         paths: The notebooks.
-        place: Folder that receives `notebooks/`, `data/results/` and `figures/`; emptied first.
+        place: Folder that receives `notebooks/`, `data/results/` and `figures/`; emptied first, but for the trainings
+            of a run with parameters that was cut off: this one goes on with them.
         parameters: Values for the parameters cell; without any, the notebooks run as they stand.
         device: The device that models are loaded on; empty for the best that is there. Committed numbers are the CPU's.
         workers: How many run at a time at most.
@@ -94,10 +95,13 @@ def run(
     Returns:
         One `Run` for each notebook that was started; the first failure keeps the remaining ones from starting.
     """
-    shutil.rmtree(place, ignore_errors=True)
+    for folder in place.glob("*"):
+        if not (parameters and folder.name == TRAINING):
+            shutil.rmtree(folder, ignore_errors=True)
     (place / "notebooks").mkdir(parents=True)
     os.environ.update(KERNEL_ENVIRONMENT, POOLING_LAB_OUTPUT=str(place), POOLING_LAB_DEVICE=device)
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+    limit = None if "STEPS" in (parameters or {}) else SECONDS_A_CELL  # a longer training takes as long as it takes
     names = {path.stem for path in paths}
     needs = {path.stem: set(about(path).get("needs", [])) & names for path in paths}
     waiting, running, done = sorted(paths, key=_minutes, reverse=True), {}, []  # so that no long one runs last, alone
@@ -109,11 +113,13 @@ def run(
                     print(f"  {path.stem} …", flush=True)
                     waiting.remove(path)
                     target = place / "notebooks" / path.name
-                    running[pool.submit(_execute, path, target, parameters, SECONDS_A_CELL)] = path
+                    running[pool.submit(_execute, path, target, parameters, limit)] = path
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 del running[future]
                 done.append(future.result())
                 print(f"  {done[-1].name} {'failed' if done[-1].error else 'done'}", flush=True)
+    if not parameters or not any(one.error for one in done):
+        shutil.rmtree(place / TRAINING, ignore_errors=True)
     shutil.rmtree(place / EMBEDDINGS, ignore_errors=True)  # the next run trusts none but its own
     return sorted(done, key=lambda one: one.name)
 
@@ -122,7 +128,7 @@ def _minutes(path: Path) -> int:
     return about(path).get("minutes", 1)
 
 
-def _execute(path: Path, target: Path, parameters: dict[str, str] | None, seconds_a_cell: int) -> Run:
+def _execute(path: Path, target: Path, parameters: dict[str, str | int] | None, seconds_a_cell: int | None) -> Run:
     import papermill
 
     start, error = time.monotonic(), ""
@@ -290,9 +296,9 @@ def _index(folder: Path, entries: list[tuple[str, str]]) -> str:
     )
 
 
-def reproduce(model: str, language: str, scenarios: str, device: str) -> None:
+def reproduce(model: str, language: str, scenarios: str, device: str, steps: str) -> None:
     """Runs everything and publishes it into the tree, or a study of the reader's own into `build/<model>/`."""
-    parameters = {"MODEL": model, "LANGUAGE": language, "SCENARIOS": scenarios, "DEVICE": device}
+    parameters = {"MODEL": model, "LANGUAGE": language, "SCENARIOS": scenarios, "DEVICE": device, "STEPS": steps}
     if own := {name: value for name, value in parameters.items() if value}:
         _study(own)
         return
@@ -306,8 +312,8 @@ def reproduce(model: str, language: str, scenarios: str, device: str) -> None:
     print(f"Report: {page.relative_to(ROOT)}")
 
 
-def _study(own: dict[str, str]) -> None:
-    """Checks the reader's own model, language, scenarios and device, then runs the study notebooks that take them."""
+def _study(own: dict[str, str | int]) -> None:
+    """Checks what the reader gave, the model above all, then runs the study notebooks that take it."""
     scenarios = Path(own["SCENARIOS"]).expanduser() if "SCENARIOS" in own else None
     table = read(scenarios) if scenarios else read()
     if scenarios:
@@ -317,6 +323,10 @@ def _study(own: dict[str, str]) -> None:
         if language not in set(table["language"]):
             there = ", ".join(table["language"].unique())
             raise ScenarioError(f"No scenario is in language {language!r}; there are {there}.")
+    if "STEPS" in own:
+        if not own["STEPS"].isdecimal() or not int(own["STEPS"]):
+            raise NotebookError(f"STEPS={own['STEPS']} is no number of training steps; give a whole number from 1 on.")
+        own["STEPS"] = int(own["STEPS"])
     device, workers = "", WORKERS
     if own.keys() & {"MODEL", "DEVICE"}:
         device, workers = _check_model(own.get("MODEL"), own.get("DEVICE"))
@@ -374,10 +384,13 @@ def _known_answers(model: str, device: str) -> known.Answers | None:
     return known.check(load(model, device), model)
 
 
-def _study_name(own: dict[str, str]) -> str:
+def _study_name(own: dict[str, str | int]) -> str:
     """Returns the folder in `build/` for a study: the model's name, or what stands in for it."""
     stem = Path(own.get("SCENARIOS", "")).stem
-    full = own.get("MODEL") or f"embedded-{stem or own.get('LANGUAGE') or own['DEVICE']}"
+    full = (
+        own.get("MODEL")
+        or f"embedded-{stem or own.get('LANGUAGE') or own.get('DEVICE') or '{STEPS}-steps'.format(**own)}"
+    )
     name = re.sub(r"[^\w.-]+", "--", Path(full).name if Path(full).is_absolute() else full).strip(".")
     if Path(full).is_absolute() or name in RESERVED or len(name.encode()) > 100:  # tell folders of one name apart
         name = f"{name.encode()[:100].decode(errors='ignore')}-{sha256(full.encode()).hexdigest()[:6]}"
@@ -439,7 +452,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m helpers.notebooks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("reproduce")
-    for name in ("model", "language", "scenarios", "device"):
+    for name in ("model", "language", "scenarios", "device", "steps"):
         command.add_argument(f"--{name}", default="")
     commands.add_parser("verify")
     commands.add_parser("report")

@@ -22,8 +22,8 @@ def notebooks(root: Path = ROOT) -> list[Path]:
 def about(path: Path) -> dict[str, Any]:
     """Returns what a notebook says of itself: `question`, `minutes`, `models`, and optionally `needs`, `study`, `long`.
 
-    `needs` lists the notebooks that must run before it; a `study` takes MODEL and perhaps LANGUAGE and SCENARIOS; a
-    `long` one is left out of `make test`.
+    `needs` lists the notebooks that must run before it; a `study` takes MODEL and perhaps LANGUAGE and SCENARIOS,
+    or STEPS; a `long` one is left out of `make test`.
 
     Raises:
         NotebookError: The file is no notebook, or says nothing of itself.

@@ -112,6 +112,24 @@ folder.mkdir()
         assert not (place / "embeddings").exists()
 
 
+@pytest.mark.parametrize(("parameters", "kept"), [({"STEPS": 5}, True), (None, False)])
+def test_a_study_that_was_cut_off_goes_on_with_its_trainings_and_nothing_else(
+    lab: Path, tmp_path: Path, parameters: dict[str, int] | None, kept: bool
+) -> None:
+    train = """
+import os, pathlib
+folder = pathlib.Path(os.environ["POOLING_LAB_OUTPUT"]) / "training"
+began = folder.exists()
+folder.mkdir(exist_ok=True)
+assert began, "cut off"
+"""
+    paths, place = [add(lab, "01_a", train)], tmp_path / "place"
+    assert "cut off" in runner.run(paths, place, parameters)[0].error
+    assert (place / "training").exists() is kept
+    assert bool(runner.run(paths, place, parameters)[0].error) is not kept
+    assert not (place / "training").exists()  # finished, or none of a study
+
+
 def test_two_run_at_once(lab: Path, tmp_path: Path) -> None:
     meet = """
 import os, pathlib, time
@@ -382,6 +400,7 @@ def test_what_a_study_warns_of_is_said_at_the_end(
         ({"LANGUAGE": "zh"}, "embedded-zh"),
         ({"LANGUAGE": "zh", "DEVICE": "cpu"}, "embedded-zh"),
         ({"DEVICE": "cuda:1"}, "embedded-cuda--1"),
+        ({"STEPS": 200}, "embedded-200-steps"),
         ({"SCENARIOS": "/data/句子.csv", "LANGUAGE": "zh"}, "embedded-句子"),
         ({"SCENARIOS": f"/data/{'长' * 80}.csv"}, f"embedded-{'长' * 30}-[0-9a-f]{{6}}"),
     ],
@@ -411,6 +430,8 @@ def test_a_study_that_fails_keeps_the_last_one(
         ("--language=fr", "No scenario is in language 'fr'; there are zh, en."),
         ("--model=nobody/nothing", "'nobody/nothing' is not a model folder here and could not be fetched"),
         ("--device=quantum", "There is no device 'quantum' here; use "),
+        ("--steps=0", "STEPS=0 is no number of training steps; give a whole number from 1 on."),
+        ("--steps=many", "STEPS=many is no number of training steps"),
     ],
 )
 def test_a_study_that_cannot_be_starts_nothing(

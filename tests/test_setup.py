@@ -342,8 +342,11 @@ def test_the_device_reaches_the_notebooks(ready: Path, command: str, given: list
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["reproduce", "SCENARIO=x.csv"], "There is no variable SCENARIO: use MODEL, LANGUAGE, SCENARIOS and DEVICE"),
-        (["reproduce", "MODELL=x"], "There is no variable MODELL: use MODEL, LANGUAGE, SCENARIOS and DEVICE"),
+        (
+            ["reproduce", "SCENARIO=x.csv"],
+            "There is no variable SCENARIO: use MODEL, LANGUAGE, SCENARIOS, DEVICE and STEPS",
+        ),
+        (["reproduce", "MODELL=x"], "There is no variable MODELL: use MODEL, LANGUAGE, SCENARIOS, DEVICE and STEPS"),
         (["reproduce", "MODEL="], "MODEL= is empty"),
         (["lab", "PYTHON="], "PYTHON= is empty"),
         (["test", "LANGUAGE=zh"], "LANGUAGE goes with `make reproduce` alone"),
