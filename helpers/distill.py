@@ -44,6 +44,9 @@ class Lesson:
         texts: What it is examined on at the end.
         watched: What it is examined on at the steps on the way, through its own pooling alone.
         reads: Further poolings that it is read through at the end.
+
+    Raises:
+        ValueError: The pooling is unknown, or there are too few sentences, or not as many targets.
     """
 
     pooling: str
@@ -64,8 +67,8 @@ class Lesson:
 def learn(teacher: SentenceTransformer, lesson: Lesson, steps: int, seed: int, at: Sequence[int] = ()) -> Snapshots:
     """Trains a copy of a model until the vectors of one pooling point where the targets do.
 
-    AdamW on all weights; a learning rate that falls to 0 in a straight line; batches of `BATCH`
-    sentences in an order that the seed decides, another one each time round; no dropout; the loss is 1 − cosine. Every
+    AdamW on all weights; a learning rate that falls to 0 in a straight line; batches of `BATCH` sentences in an order
+    that the seed decides, another one each time round; no dropout; the loss is 1 − cosine. Every
     `SECONDS_BETWEEN_CHECKPOINTS` and at the end, what there is goes below `paths.output()`, in one file whose name is a
     digest of all that it comes from. So a training that was cut off goes on from there and ends as if it had not been,
     and one that was finished is not done again.
