@@ -9,10 +9,8 @@ import pandas as pd
 from helpers import scores
 from helpers.distill import Snapshots
 
-RIVALS = 23  # that a query's strong candidate must come before, as in a search among 24
-FIRST = f"first of {RIVALS + 1}"
 CLOSE = "cosine with the teacher"  # on unseen sentences
-SEARCH = f"{FIRST}, development items"
+SEARCH = f"{scores.FIRST}, development items"
 
 
 class Student(NamedTuple):
@@ -45,14 +43,15 @@ def grade(readings: Mapping[str, np.ndarray], name: str, items: pd.DataFrame) ->
 
     Returns:
         The index is that of `scores.measures`, the reading's name as the pooling. Columns: `auc`, the item's part in
-        the AUC of strong against unrelated pairs; `first of 24`, the chance that its strong candidate comes before
-        `RIVALS` others, drawn from those of all items.
+        the AUC of strong against unrelated pairs; `first of 24`, see `scores.first`.
     """
     table = scores.score_vectors(readings, name, items, every_candidate=True)
-    placed = scores.ranks(table).set_index(scores.ITEM)
-    beaten = (placed["candidates"] - placed["rank"]) / (placed["candidates"] - 1)
-    parts = scores.measures(scores.own_candidates(table))[["auc"]]
-    return parts.assign(**{FIRST: beaten**RIVALS})
+    return scores.measures(scores.own_candidates(table))[["auc"]].join(scores.first(table))
+
+
+def means(readings: Mapping[str, np.ndarray], name: str, items: pd.DataFrame) -> pd.DataFrame:
+    """Returns the means of `grade`, a row for each reading."""
+    return grade(readings, name, items).groupby("pooling", sort=False).mean()
 
 
 def follow(students: Sequence[Student], items: pd.DataFrame, unseen: int) -> pd.DataFrame:
@@ -72,7 +71,9 @@ def follow(students: Sequence[Student], items: pd.DataFrame, unseen: int) -> pd.
     for model, name, pooling, teacher, ways in students:
         runs = {(name, seed, step): reads[pooling] for seed, way in ways.items() for step, reads in sorted(way.items())}
         close = {key: (vectors[:unseen] * teacher[:unseen]).sum(axis=1) for key, vectors in runs.items()}
-        search = {key: grade({"": vectors[rows]}, model, items)[FIRST].to_numpy() for key, vectors in runs.items()}
+        search = {
+            key: grade({"": vectors[rows]}, model, items)[scores.FIRST].to_numpy() for key, vectors in runs.items()
+        }
         for measure, values in ((CLOSE, close), (SEARCH, search)):
             tables.append(curve(values).assign(model=model, measure=measure))
     return pd.concat(tables, ignore_index=True)

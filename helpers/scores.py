@@ -27,6 +27,8 @@ PERMUTATIONS = 9999
 SIGNIFICANT = 0.05
 NUMBERS_AT_ONCE = 2_000_000  # that a bootstrap holds in memory, for each sample
 ROUNDING = 6
+RIVALS = 23  # that a query's strong candidate must come before, as in a search among 24
+FIRST = f"first of {RIVALS + 1}"
 TWINS = 1e-4
 
 
@@ -114,18 +116,15 @@ def score_vectors(
     row_of = {text: row for row, text in enumerate(texts)}
     tables = []
     for language, rows in scenarios.groupby("language", sort=False):
-        left = rows.loc[rows.index.repeat(len(rows))] if every_candidate else rows
-        right = pd.concat([rows] * len(rows)) if every_candidate else rows
+        place = {column: rows[column].map(row_of).to_numpy() for column in ("query", *CANDIDATES)}
+        pairs = rows[["scenario", "item"]].reset_index(drop=True)
+        if every_candidate:
+            pairs = pairs.merge(pairs.add_prefix("candidate_"), how="cross")
         for pooling, candidate in [(pooling, candidate) for pooling in vectors for candidate in CANDIDATES]:
-            asked = queries[pooling][[row_of[text] for text in left["query"]]]
-            others = vectors[pooling][[row_of[text] for text in right[candidate]]]
-            table = left[["scenario", "item"]].reset_index(drop=True)
-            table = table.assign(candidate=candidate, cosine=_cosine(asked, others), pooling=pooling)
-            table = table.assign(model=name, language=language, normalized=normalize)
-            if every_candidate:
-                table["candidate_scenario"] = right["scenario"].to_numpy()
-                table["candidate_item"] = right["item"].to_numpy()
-            tables.append(table)
+            asked, others = _unit(queries[pooling][place["query"]]), _unit(vectors[pooling][place[candidate]])
+            cosine = (asked @ others.T).ravel() if every_candidate else (asked * others).sum(axis=1)
+            table = pairs.assign(candidate=candidate, cosine=cosine.round(ROUNDING), pooling=pooling)
+            tables.append(table.assign(model=name, language=language, normalized=normalize))
     table = pd.concat(tables, ignore_index=True)
     return table[COLUMNS + (["candidate_scenario", "candidate_item"] if every_candidate else [])]
 
@@ -267,6 +266,20 @@ def ranks(scores: pd.DataFrame) -> pd.DataFrame:
     placed = scores.assign(rank=cosines.rank(ascending=False), candidates=cosines.transform("size"))
     strong = _is_own(scores) & scores["candidate"].eq("strong")
     return placed.loc[strong, [*query, "rank", "candidates"]].reset_index(drop=True)
+
+
+def first(scores: pd.DataFrame) -> pd.DataFrame:
+    """Returns the chance that each query's strong candidate comes before `RIVALS` others, drawn from its language's.
+
+    Args:
+        scores: A table made with `every_candidate=True`.
+
+    Returns:
+        One column, `FIRST`; the index has the levels `STUDY`, scenario and item.
+    """
+    placed = ranks(scores).set_index(ITEM)
+    beaten = (placed["candidates"] - placed["rank"]) / (placed["candidates"] - 1)
+    return (beaten**RIVALS).to_frame(FIRST)
 
 
 def beaten(scores: pd.DataFrame) -> pd.DataFrame:
@@ -489,10 +502,10 @@ def _is_own(scores: pd.DataFrame) -> pd.Series:
     return scores["scenario"].eq(scores["candidate_scenario"]) & scores["item"].eq(scores["candidate_item"])
 
 
-def _cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Cosines of matching rows, to the six decimals that float32 states carry, so that equal pairs compare as equal."""
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return ((left * right).sum(axis=1, dtype=np.float64) / lengths).round(ROUNDING)
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Returns the vectors as float64 of length 1, so that products of equal pairs round to the same six decimals."""
+    wide = vectors.astype(np.float64)
+    return wide / np.linalg.norm(wide, axis=1, keepdims=True)
 
 
 def _closer(first: np.ndarray, second: np.ndarray) -> np.ndarray:

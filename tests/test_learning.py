@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from helpers import scenarios, scores
-from helpers.learning import CLOSE, FIRST, SEARCH, Student, curve, ends, examine, follow, grade
+from helpers.learning import CLOSE, SEARCH, Student, curve, ends, examine, follow, grade
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_student_is_followed_on_unseen_texts_and_on_the_first_items(items: pd.
     assert close[8] == pytest.approx(1, abs=1e-6)
     assert close[0] == pytest.approx((student.teacher[:2] * student.ways[0][0]["cls"][:2]).sum(axis=1).mean())
     texts = len(scores.texts_of(items))
-    first = grade({"": student.teacher[2 : 2 + texts]}, "m", items)[FIRST].mean()
+    first = grade({"": student.teacher[2 : 2 + texts]}, "m", items)[scores.FIRST].mean()
     assert ends(found)[SEARCH].loc["pupil", 8] == pytest.approx(first)
 
 
