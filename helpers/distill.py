@@ -67,8 +67,9 @@ class Lesson:
 def learn(teacher: SentenceTransformer, lesson: Lesson, steps: int, seed: int, at: Sequence[int] = ()) -> Snapshots:
     """Trains a copy of a model until the vectors of one pooling point where the targets do.
 
-    AdamW on all weights; a learning rate that falls to 0 in a straight line; batches of `BATCH` sentences in an order
-    that the seed decides, another one each time round; no dropout; the loss is 1 − cosine. Every
+    AdamW on all weights; a learning rate that falls to 0 in a straight line; batches of `BATCH` sentences of about the
+    same length, so that little is padding, which the seed decides, others each time round; no dropout; the loss is
+    1 − cosine. Every
     `SECONDS_BETWEEN_CHECKPOINTS` and at the end, what there is goes below `paths.output()`, in one file whose name is a
     digest of all that it comes from. So a training that was cut off goes on from there and ends as if it had not been,
     and one that was finished is not done again.
@@ -102,10 +103,11 @@ def _learn(
     path: Path,
     progress: tqdm,
 ) -> Snapshots:
-    student = copy.deepcopy(teacher).eval()
+    student = copy.deepcopy(teacher, {id(teacher.tokenizer): teacher.tokenizer}).eval()  # which is not trained
     optimizer = torch.optim.AdamW(student.parameters(), eps=EPSILON, fused=True)
     done, snapshots = _restore(path, student, optimizer)
     targets = torch.from_numpy(lesson.targets).to(student.device)
+    lengths = student.preprocess(list(lesson.sentences))["attention_mask"].sum(dim=1).numpy(force=True)
     saved = time.monotonic()
     progress.update(done)
     for step in range(done, steps):
@@ -114,7 +116,7 @@ def _learn(
         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             _keep(path, step, snapshots, _state(student, optimizer))
             saved = time.monotonic()
-        rows = _batch(len(lesson.sentences), step, seed)
+        rows = _batch(lengths, step, seed)
         for group in optimizer.param_groups:
             group["lr"] = lesson.rate * (1 - step / steps)
         optimizer.zero_grad()
@@ -136,11 +138,14 @@ def first_layers(model: SentenceTransformer, count: int) -> SentenceTransformer:
     return model
 
 
-def _batch(count: int, step: int, seed: int) -> np.ndarray:
-    """Returns the rows of a step's batch: each row once in a round, whichever steps were taken before."""
-    rounds, place = divmod(step, count // BATCH)
-    order = np.random.default_rng([seed, rounds]).permutation(count)
-    return order[place * BATCH : (place + 1) * BATCH]
+def _batch(lengths: np.ndarray, step: int, seed: int) -> np.ndarray:
+    """Returns the rows of a step's batch: each row once in a round at most, whichever steps were taken before."""
+    rounds, place = divmod(step, len(lengths) // BATCH)
+    rng = np.random.default_rng([seed, rounds])
+    ordered = np.argsort(lengths * rng.uniform(1, 1.2, len(lengths)))  # roughly by length: other neighbours each time
+    spare = rng.integers(len(lengths) % BATCH + 1)  # so that not only the longest are left over
+    start = spare + BATCH * rng.permutation(len(lengths) // BATCH)[place]
+    return ordered[start : start + BATCH]
 
 
 def _pooled(student: SentenceTransformer, pooling: str, sentences: list[str]) -> Tensor:
