@@ -20,6 +20,7 @@ COMPARISONS = "data/results/06_comparisons.csv"
 ITEMS = "data/results/06_items.csv"
 WITHOUT = "data/results/06_without_a_model.csv"
 TRIAL = "data/results/06_claims.csv"
+TRAINED, CURVES = "data/results/09_train_the_pooling.csv", "data/results/09_curves.csv"
 LEDGER = "data/results/claims.csv"
 BENCHMARK, BENCHMARK_FIGURE = "data/results/benchmark.csv", "figures/benchmark.png"  # `make bench` alone writes them
 MEASURED = ["part", "model", "corpus", "dtype", "case", "measure"]  # what tells the rows of the benchmark apart
@@ -172,6 +173,40 @@ def scale(root: Path) -> str:
     )
 
 
+def training(root: Path) -> str:
+    """Returns the README's sentences on trained poolings, with the numbers of the results under `root`.
+
+    Raises:
+        FindingError: The results no longer say what the sentences say.
+    """
+    table, steps = pd.read_csv(root / TRAINED), pd.read_csv(root / CURVES)["step"].max()
+    ends = dict(iter(table.groupby(["student", "measure", table["model"].eq("minilm")])))
+    cls, search, shuffled = (
+        ends[name, measure, True]
+        for name, measure in (("cls", "auc"), ("cls", "first of 24"), ("cls, shuffled", "auc"))
+    )
+    last, first = (ends[name, "auc", False] for name in ("lasttoken", "position 0"))
+    for rows, gains in ((cls, True), (search, True), (last, True), (shuffled, False), (first, False)):
+        clear = rows["gain_low"] > 0
+        _require(clear.all() if gains else not clear.any(), f"{TRAINED}: another gain of {rows['student'].iloc[0]}")
+    _require((cls["left_high"] > 0).all(), f"{TRAINED}: cls no longer reaches its teacher")
+    _require((search["after"] < search["teacher"]).all(), f"{TRAINED}: cls comes first as often as its teacher")
+
+    def way(rows: pd.DataFrame) -> str:
+        ends = [rows["before"].iloc[0], rows["after"].min(), rows["after"].max()]
+        return "from {:.3f} to between {:.3f} and {:.3f}".format(*ends)
+
+    return (
+        "**In the encoder, [CLS] is not the worse place but an untrained one.** Taught by the model's own mean vectors "
+        f"for {steps} steps, on sentences without a label, the [CLS] of all-MiniLM-L6-v2 goes {way(cls)} in AUC (mean: "
+        f"{cls['teacher'].iloc[0]:.3f}), in each of {len(cls)} runs; as first of 24, {way(search)}, part of the way to "
+        f"mean's {search['teacher'].iloc[0]:.3f}. Taught the vectors of other sentences, its AUC goes {way(shuffled)}. "
+        f"What does not see the sentence cannot learn it: the same lesson takes a decoder's last token {way(last)}, "
+        f"and its position 0 {way(first)}. So read a model the way it was trained ([notebook "
+        "09](notebooks/09_train_the_pooling.ipynb))."
+    )
+
+
 def speed(root: Path) -> str:
     """Returns the README's part on speed, ratios alone, from the benchmark's table under `root`.
 
@@ -256,6 +291,7 @@ def check(root: Path) -> None:
     finding(root)
     decoders(root)
     scale(root)
+    training(root)
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -323,6 +359,7 @@ FILES: dict[str, dict[str, Callable[[Path], str]]] = {
         "finding": finding,
         "scale": scale,
         "decoders": decoders,
+        "training": training,
         "results": _results,
         "claims": _claims,
         "speed": speed,

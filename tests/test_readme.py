@@ -69,6 +69,22 @@ TRIAL = pd.DataFrame(
     ],
     columns=["id", "setting", "measured", "low", "high"],
 )
+TRAINED = pd.DataFrame(
+    [
+        (model, student, seed, measure, before, after + seed / 100, teacher, gain_low, 0.01)
+        for model, student, measure, before, after, teacher, gain_low in (
+            ("minilm", "cls", "auc", 0.919, 0.93, 0.948, 0.009),
+            ("minilm", "cls", "first of 24", 0.57, 0.67, 0.77, 0.06),
+            ("minilm", "lasttoken", "auc", 0.914, 0.94, 0.948, 0.01),
+            ("minilm", "cls, shuffled", "auc", 0.919, 0.66, 0.948, -0.3),
+            ("smollm2, first 6 layers", "lasttoken", "auc", 0.49, 0.59, 0.63, 0.08),
+            ("smollm2, first 6 layers", "position 0", "auc", 0.39, 0.40, 0.63, -0.02),
+        )
+        for seed in (0, 1)
+    ],
+    columns=["model", "student", "seed", "measure", "before", "after", "teacher", "gain_low", "left_high"],
+)
+CURVES = pd.DataFrame({"step": [0, 8, 32]})
 LEDGER = pd.DataFrame(
     [
         ("A1", "cls_vs_normalized", "It | stands first.", "confirmed"),
@@ -96,6 +112,8 @@ def root(tmp_path: Path) -> Path:
     save(tmp_path, ITEMS, readme.ITEMS)
     save(tmp_path, WITHOUT, readme.WITHOUT)
     save(tmp_path, TRIAL, readme.TRIAL)
+    save(tmp_path, TRAINED, readme.TRAINED)
+    save(tmp_path, CURVES, readme.CURVES)
     save(tmp_path, LEDGER, readme.LEDGER)
     return tmp_path
 
@@ -123,6 +141,9 @@ def test_blocks_are_filled_and_the_rest_is_kept(root: Path) -> None:
     assert "-0.047 (-0.069 to -0.026) on the same model in English" in text
     assert "comes first of 24 more often by 0.12, 0.04 and 0.20." in text
     assert "from 0.022 to 0.223 and its AUC from 0.912 to 0.909" in text
+    assert "for 32 steps" in text
+    assert "from 0.919 to between 0.930 and 0.940 in AUC (mean: 0.948), in each of 2 runs" in text
+    assert "last token from 0.490 to between 0.590 and 0.600, and its position 0 from 0.390 to between 0.400" in text
     assert "| e5-small (zh) | `mean` | 0.037 (0.020 to 0.050) | 0.92 (0.76 to 1.00) | 4 of 8 |" in text
     assert "| [01_tokens](notebooks/01_tokens.ipynb) | what is a token? | 2 | minilm, e5-small |" in text
 
@@ -132,7 +153,8 @@ def test_a_part_that_is_gone_is_missed(root: Path) -> None:
     path = root / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("<!-- generated: finding -->", ""), encoding="utf-8")
     assert readme.differences(root) == [
-        "README.md: it must hold each generated part once: finding, scale, decoders, results, claims, speed, notebooks"
+        "README.md: it must hold each generated part once: "
+        "finding, scale, decoders, training, results, claims, speed, notebooks"
     ]
 
 
@@ -167,6 +189,27 @@ def test_a_finding_that_no_longer_holds_is_refused(
     with pytest.raises(readme.FindingError, match=complaint):
         readme.update(root)
     assert (root / "README.md").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("student", "column", "value", "complaint"),
+    [
+        ("cls", "gain_low", -0.001, "another gain of cls"),
+        ("lasttoken", "gain_low", 0.0, "another gain of lasttoken"),
+        ("cls, shuffled", "gain_low", 0.01, "another gain of cls, shuffled"),
+        ("position 0", "gain_low", 0.01, "another gain of position 0"),
+        ("cls", "left_high", -0.001, "cls no longer reaches its teacher"),
+        ("cls", "after", 0.99, "cls comes first as often"),
+    ],
+)
+def test_another_outcome_of_the_training_is_refused(
+    root: Path, student: str, column: str, value: float, complaint: str
+) -> None:
+    table = TRAINED.copy()
+    table.loc[table["student"].eq(student) & table["seed"].eq(1), column] = value  # one seed is enough
+    save(root, table, readme.TRAINED)
+    with pytest.raises(readme.FindingError, match=complaint):
+        readme.check(root)
 
 
 def test_a_pair_that_is_no_longer_forced_is_refused(root: Path) -> None:
