@@ -1094,8 +1094,9 @@ def _study_rows(table: pd.DataFrame) -> pd.Series:
 
 def _panels(studies: Sequence[tuple[str, str]], size: tuple[float, float]) -> dict[tuple[str, str], Axes]:
     """Returns axes for the first four studies, two in a row of `size`, with the studies as their titles."""
-    rows = (min(len(studies), 4) + 1) // 2
-    axes = plt.subplots(rows, 2, figsize=(size[0], size[1] * rows), squeeze=False)[1].ravel()
+    rows, columns = (min(len(studies), 4) + 1) // 2, min(len(studies), 2)
+    figsize = (size[0] * (1 + columns) / 3, size[1] * rows)  # a panel alone is wider, for the figure's title
+    axes = plt.subplots(rows, columns, figsize=figsize, squeeze=False)[1].ravel()
     for ax in axes[len(studies) :]:
         ax.set_visible(False)
     for ax, study in zip(axes, studies, strict=False):
