@@ -68,11 +68,10 @@ def learn(teacher: SentenceTransformer, lesson: Lesson, steps: int, seed: int, a
     """Trains a copy of a model until the vectors of one pooling point where the targets do.
 
     AdamW on all weights; a learning rate that falls to 0 in a straight line; batches of `BATCH` sentences of about the
-    same length, so that little is padding, which the seed decides, others each time round; no dropout; the loss is
-    1 − cosine. Every
-    `SECONDS_BETWEEN_CHECKPOINTS` and at the end, what there is goes below `paths.output()`, in one file whose name is a
-    digest of all that it comes from. So a training that was cut off goes on from there and ends as if it had not been,
-    and one that was finished is not done again.
+    same length, so that little is padding, which the seed decides, others each time round; no dropout; no prompt, here
+    and in the examination; the loss is 1 − cosine. Every `SECONDS_BETWEEN_CHECKPOINTS` and at the end, what there is
+    goes below `paths.output()`, in one file whose name is a digest of all that it comes from. So a training that was
+    cut off goes on from there and ends as if it had not been, and one that was finished is not done again.
 
     Args:
         teacher: The model to begin with, which stays as it is.
@@ -112,7 +111,7 @@ def _learn(
     progress.update(done)
     for step in range(done, steps):
         if step in at and step not in snapshots:
-            snapshots[step] = embed(student, lesson.watched, [lesson.pooling])
+            snapshots[step] = embed(student, lesson.watched, [lesson.pooling], prompt="")
         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             _keep(path, step, snapshots, _state(student, optimizer))
             saved = time.monotonic()
@@ -125,7 +124,7 @@ def _learn(
         optimizer.step()
         progress.update()
     if steps not in snapshots:
-        snapshots[steps] = embed(student, lesson.texts, [lesson.pooling, *lesson.reads])
+        snapshots[steps] = embed(student, lesson.texts, [lesson.pooling, *lesson.reads], prompt="")
         _keep(path, steps, snapshots, {})
     return snapshots
 

@@ -58,6 +58,12 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return taken
 
 
+def forget(folder: Path) -> None:
+    """Removes all trainings, so that the next one is done."""
+    for path in folder.iterdir():
+        path.unlink()
+
+
 def test_training_is_what_sentence_transformers_and_plain_pytorch_make_of_the_recipe(
     teacher: SentenceTransformer, lesson: Lesson
 ) -> None:
@@ -105,6 +111,31 @@ def test_the_teacher_stays_as_it_is(teacher: SentenceTransformer, lesson: Lesson
     assert not any(weights.grad is not None for weights in teacher.parameters())
 
 
+def test_there_is_no_dropout(embedded: Embedded, folder: Path) -> None:
+    model = copy.deepcopy(embedded("minilm")).train()
+    assert model[0].auto_model.config.hidden_dropout_prob > 0
+    lesson = Lesson("cls", SENTENCES, np.ones((len(SENTENCES), 384)), RATE, TEXTS)
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found.append(learn(model.train(), lesson, 1, seed=0)[1]["cls"])
+        forget(folder)
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_model_with_a_default_prompt_reads_without_it(
+    teacher: SentenceTransformer, lesson: Lesson, folder: Path
+) -> None:
+    prompted = copy.deepcopy(teacher)
+    prompted.prompts, prompted.default_prompt_name = {"query": "Answer this: "}, "query"
+    found = []
+    for model in (teacher, prompted):
+        found.append(learn(model, lesson, 1, seed=0)[1]["lasttoken"])
+        forget(folder)
+    np.testing.assert_array_equal(*found)
+    assert np.abs(embed(prompted, TEXTS, ["mean"])["mean"] - embed(teacher, TEXTS, ["mean"])["mean"]).max() > 1e-3
+
+
 def test_a_batch_holds_each_sentence_once_a_round_in_an_order_of_the_seeds() -> None:
     lengths = np.arange(2 * BATCH + 3) + 1
     rounds = [
@@ -135,8 +166,7 @@ def test_a_training_that_was_cut_off_goes_on_and_ends_the_same(
     cut_at: int,
 ) -> None:
     whole = learn(teacher, lesson, STEPS, seed=0, at=(0, 2))
-    for path in folder.iterdir():
-        path.unlink()
+    forget(folder)
     monkeypatch.setattr(distill, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     pooled = distill._pooled
 
