@@ -375,7 +375,7 @@ def test_sentences_to_learn_from_are_enough_distinct_and_counted_in_data_md(unla
     uses = unlabelled["use"].value_counts()
     assert list(unlabelled) == ["use", "text"]
     assert f"{len(unlabelled):,} rows" in section
-    assert f"`training`: {uses['training']} that" in section
+    assert f"`training`: {uses['training']} to learn" in section
     assert f"`held out`: {uses['held out']} on which" in section
     assert uses.sum() == len(unlabelled)
     assert unlabelled["text"].str.lower().str.findall(r"\w+").str.join(" ").is_unique
