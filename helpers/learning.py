@@ -135,6 +135,32 @@ def examine(students: Sequence[Student], items: pd.DataFrame) -> tuple[pd.DataFr
     return table[[*keys, *table.columns.drop(keys)]], pd.DataFrame(together)
 
 
+def reread(students: Sequence[Student], items: pd.DataFrame, reads: Sequence[str], usual: str) -> pd.DataFrame:
+    """Reads trained students through other poolings than their own, and compares their own with the usual one.
+
+    Args:
+        students: The students, read through all of `reads` at the end.
+        items: The test items, whose texts are the last ones.
+        reads: The poolings.
+        usual: The pooling among them that comes first, and that the model was trained with before.
+
+    Returns:
+        One row for each `student`, `seed` and `measure`: the mean of each reading under its name; `difference` = own −
+        usual with the ends `low` and `high` of its 95 % bootstrap interval, and `p_holm` (see `scores.paired`; Holm
+        corrects for all pairs of `reads`).
+    """
+    last, found = -len(scores.texts_of(items)), []
+    for model, name, pooling, _, ways in students:
+        for seed, way in ways.items():
+            grades = grade({read: way[max(way)][read][last:] for read in reads}, model, items)
+            pairs = scores.paired(grades, reads).droplevel(["model", "language"])
+            own = pairs.xs(f"{pooling} − {usual}", level="compared")[["difference", "low", "high", "p_holm"]]
+            values = grades.groupby(level="pooling").mean().T[list(reads)]
+            found.append(values.join(own).assign(student=name, seed=seed))
+    table = pd.concat(found).rename_axis("measure").reset_index()
+    return table[["student", "seed", *table.columns.drop(["student", "seed"])]]
+
+
 def _compared(grades: pd.DataFrame) -> pd.DataFrame:
     """Returns what `examine` says of one student and seed, a row for each measure."""
     found = grades.groupby(level="pooling").mean().T[["before", "after", "teacher"]]

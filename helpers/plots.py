@@ -1087,6 +1087,24 @@ def plot_before_after(table: pd.DataFrame, levels: Mapping[str, float]) -> Axes:
     return ax
 
 
+def plot_train_and_read(tables: Mapping[str, pd.DataFrame]) -> Axes:
+    """Draws what a model trained through one pooling is worth read through others, as a map for each measure.
+
+    Args:
+        tables: By measure, a row for each pooling that was trained through, a column for each that is read through.
+
+    Returns:
+        The last panel's axes.
+    """
+    axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 3.2), sharey=True, squeeze=False)[1][0]
+    for ax, (measure, table) in zip(axes, tables.items(), strict=True):
+        sns.heatmap(table, annot=True, fmt=".3f", cmap="cividis", cbar=False, linewidths=1, ax=ax)
+        ax.tick_params(axis="y", rotation=0)
+        ax.set_title(measure, weight="normal", fontsize=10)
+        ax.set(xlabel="read through", ylabel="trained through" if ax is axes[0] else "")
+    return axes[-1]
+
+
 def _study_rows(table: pd.DataFrame) -> pd.Series:
     """Returns a short name for each row of a table with `model`, `language` and `pooling`."""
     return table["model"] + " (" + table["language"] + "), " + table["pooling"]

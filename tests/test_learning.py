@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from helpers import scenarios, scores
-from helpers.learning import CLOSE, SEARCH, Student, curve, ends, examine, follow, grade
+from helpers.learning import CLOSE, SEARCH, Student, curve, ends, examine, follow, grade, reread
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +92,18 @@ def test_the_examination_is_of_the_last_texts_and_compares_before_after_and_teac
     assert together[["model", "arm"]].to_numpy().tolist() == [["m", "pupil"]]
     assert together["after"].item() == pytest.approx(means["auc"]["after"])
     assert together["before_low"].item() < together["before"].item() < together["before_high"].item()
+
+
+def test_a_student_is_read_through_other_poolings_and_its_own_is_compared_with_the_usual_one(
+    items: pd.DataFrame, student: Student
+) -> None:
+    result = reread([student], items, ["mean", "cls"], "mean")
+    assert result[["student", "seed", "measure"]].to_numpy().tolist() == [
+        ["pupil", seed, measure] for seed in (0, 1) for measure in ("auc", "first of 24")
+    ]
+    last = {name: vectors[-len(scores.texts_of(items)) :] for name, vectors in student.ways[0][8].items()}
+    expected = grade(last, "m", items).groupby("pooling").mean()
+    for row in result.itertuples():
+        assert (row.mean, row.cls) == pytest.approx(tuple(expected.loc[["mean", "cls"], row.measure]))
+        assert row.difference == pytest.approx(row.cls - row.mean, abs=1e-5)
+        assert row.low < row.difference < row.high and 0 < row.p_holm <= 1
