@@ -197,12 +197,12 @@ def training(root: Path) -> str:
         return "from {:.3f} to between {:.3f} and {:.3f}".format(*ends)
 
     return (
-        "**In the encoder, [CLS] is not the worse place but an untrained one.** Taught by the model's own mean vectors "
-        f"for {steps} steps, on sentences without a label, the [CLS] of all-MiniLM-L6-v2 goes {way(cls)} in AUC (mean: "
+        "**By AUC, [CLS] was only untrained.** Taught by the model's own mean vectors for "
+        f"{steps} steps, on sentences without a label, the [CLS] of all-MiniLM-L6-v2 goes {way(cls)} in AUC (mean: "
         f"{cls['teacher'].iloc[0]:.3f}), in each of {len(cls)} runs; as first of 24, {way(search)}, part of the way to "
         f"mean's {search['teacher'].iloc[0]:.3f}. Taught the vectors of other sentences, its AUC goes {way(shuffled)}. "
         f"What does not see the sentence cannot learn it: the same lesson takes a decoder's last token {way(last)}, "
-        f"and its position 0 {way(first)}. So read a model the way it was trained ([notebook "
+        f"and its position 0 {way(first)}. So ask how a model was trained before you choose a pooling ([notebook "
         "09](notebooks/09_train_the_pooling.ipynb))."
     )
 
