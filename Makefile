@@ -23,9 +23,10 @@ RUN := exec "$(VENV)/bin/python" -m
 export POOLING_LAB_MODEL := $(value MODEL)
 export POOLING_LAB_LANGUAGE := $(value LANGUAGE)
 export POOLING_LAB_SCENARIOS := $(value SCENARIOS)
+export POOLING_LAB_STEPS := $(value STEPS)
 export POOLING_LAB_RADAR_HOST := $(value RADAR_HOST)
 export POOLING_LAB_RADAR_PORT := $(value RADAR_PORT)
-unexport MODEL LANGUAGE SCENARIOS DEVICE FORMAT RADAR_HOST RADAR_PORT
+unexport MODEL LANGUAGE SCENARIOS STEPS DEVICE FORMAT RADAR_HOST RADAR_PORT
 
 # A run means the same on every machine, whatever the reader's shell holds.
 export PYTHONUTF8 := 1

@@ -320,12 +320,17 @@ def test_the_radar_gets_what_was_typed(ready: Path) -> None:
     ]
 
 
+def test_a_longer_training_gets_its_steps(ready: Path) -> None:
+    assert make(ready, "reproduce", "STEPS=300", DEVICE="x", POOLING_LAB_STEPS="9").returncode == 0
+    assert calls(ready)[-4:] == ["-m", "helpers.notebooks", "reproduce", "--steps=300"]
+
+
 def test_variables_of_the_environment_do_not_count(ready: Path) -> None:
     environment = {"MODEL": "x", "LANGUAGE": "en_GB:en", "SCENARIOS": "x.csv", "DEVICE": "x", "FORMAT": "x"}
     public = {"RADAR_HOST": "0.0.0.0", "RADAR_PORT": "80", "POOLING_LAB_RADAR_HOST": "0.0.0.0"}
     assert make(ready, "radar", **environment | public).returncode == 0
     assert calls(ready)[-2:] == ["-m", "helpers.serve"]
-    assert make(ready, "reproduce", **environment).returncode == 0
+    assert make(ready, "reproduce", **environment | {"STEPS": "9"}).returncode == 0
     assert calls(ready)[-3:] == ["-m", "helpers.notebooks", "reproduce"]
     assert make(ready, "doctor", "MODEL=mine", **environment | {"FORMAT": "json"}).returncode == 0
     assert calls(ready)[-4:] == ["-m", "helpers.doctor", "--", "mine"]
