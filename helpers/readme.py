@@ -193,8 +193,8 @@ def training(root: Path) -> str:
     _require((search["after"] < search["teacher"]).all(), f"{TRAINED}: cls comes first as often as its teacher")
 
     def way(rows: pd.DataFrame) -> str:
-        ends = [rows["before"].iloc[0], rows["after"].min(), rows["after"].max()]
-        return "from {:.3f} to between {:.3f} and {:.3f}".format(*ends)
+        after = rows["after"]
+        return f"from {rows['before'].iloc[0]:.3f} to between {after.min():.3f} and {after.max():.3f}"
 
     return (
         "**By AUC, [CLS] was only untrained.** Taught by the model's own mean vectors for "
